@@ -1,0 +1,107 @@
+r"""Variational autoencoder's generative half: a network decoder under Gaussian or Bernoulli noise.
+
+.. math:: z \sim N(0, I), \qquad x \mid z \sim N(g(z), \sigma^2 I)
+          \quad\text{or}\quad x \mid z \sim \text{Bernoulli}(\operatorname{sigmoid} g(z))
+
+References:
+    Kingma & Welling (2014), Auto-Encoding Variational Bayes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pyro
+from jaxtyping import Float
+from pyro.distributions import Bernoulli, Normal, TorchDistribution
+from torch import Tensor
+
+from pyrolvm.core import Model
+from pyrolvm.core.capabilities import AffineGenerator
+from pyrolvm.core.errors import DataError, UnknownNameError
+from pyrolvm.exact import AffineStack
+from pyrolvm.nn import mlp
+from pyrolvm.nn.noise import LearnedScale
+
+LIKELIHOODS = ("gaussian", "bernoulli")
+
+
+class VAE(Model):
+    """A decoder network with a standard normal prior; the guide is chosen apart.
+
+    With a Gaussian likelihood and a piecewise-affine activation it is a piecewise-affine generator
+    too, so that ``ExactCPA`` serves it.
+
+    Args:
+        latent_dim: Dimension of z.
+        obs_dim: Dimension of x.
+        hidden: Widths of the decoder's hidden layers.
+        likelihood: ``"gaussian"``, or ``"bernoulli"`` for data of zeros and ones.
+        activation: A key of :data:`pyrolvm.nn.ACTIVATIONS`.
+        noise_scale: Standard deviation of x given z at the start (Gaussian).
+        learn_noise: Whether the noise is trained.
+
+    >>> VAE(latent_dim=2, obs_dim=3, likelihood="bernoulli")(size=4).shape
+    torch.Size([4, 3])
+    """
+
+    def __init__(
+        self,
+        latent_dim: int,
+        obs_dim: int,
+        hidden: Sequence[int] = (64,),
+        likelihood: str = "gaussian",
+        activation: str = "relu",
+        *,
+        noise_scale: float = 0.5,
+        learn_noise: bool = True,
+    ) -> None:
+        super().__init__()
+        if likelihood not in LIKELIHOODS:
+            raise UnknownNameError("likelihood", likelihood, LIKELIHOODS)
+        self.latent_dim, self.obs_dim, self.likelihood = latent_dim, obs_dim, likelihood
+        self.activation = activation
+        self.decoder = mlp(latent_dim, tuple(hidden), obs_dim, activation)
+        self.noise = LearnedScale(noise_scale, learn=learn_noise) if self.is_gaussian else None
+
+    @property
+    def is_gaussian(self) -> bool:
+        """Whether observations are Gaussian given the latents."""
+        return self.likelihood == "gaussian"
+
+    def forward(
+        self, x: Float[Tensor, "data obs_dim"] | None = None, *, size: int | None = None
+    ) -> Tensor:
+        """Sample or score observations of shape ``(N, obs_dim)``."""
+        zeros = self.decoder[0].weight.new_zeros(self.latent_dim)
+        with pyro.plate("data", self.batch_size(x, size), dim=-1):
+            z = pyro.sample("z", Normal(zeros, 1.0).to_event(1))
+            return pyro.sample("x", self.observation(self.decoder(z)).to_event(1), obs=x)
+
+    def observation(self, output: Tensor) -> TorchDistribution:
+        """The distribution of x given the decoder's output, both of shape ``(..., N, obs_dim)``."""
+        if self.noise is None:
+            return Bernoulli(logits=output)
+        return Normal(output, self.noise())
+
+    def batch_size(self, x: Tensor | None, size: int | None) -> int:
+        """Return the size of the data plate; Bernoulli data must be zeros and ones."""
+        if x is not None and not self.is_gaussian and bool(((x != 0) & (x != 1)).any()):
+            raise DataError(
+                "A Bernoulli VAE needs data of zeros and ones, but it got values in "
+                f"[{x.min().item():.3g}, {x.max().item():.3g}]. Binarise them, or use likelihood='gaussian'."
+            )
+        return super().batch_size(x, size)
+
+    @property
+    def affine_stack(self) -> AffineGenerator:
+        """The generator as affine layers, where it is piecewise affine and Gaussian.
+
+        Raises:
+            AttributeError: If the likelihood or the activation is another one.
+        """
+        if self.noise is None or self.activation not in ("relu", "leaky_relu", "abs"):
+            raise AttributeError(
+                "only a Gaussian VAE with a piecewise-affine decoder has affine layers"
+            )
+        return AffineStack.from_sequential(self.decoder, self.noise().expand(self.obs_dim))

@@ -1,0 +1,79 @@
+"""PyroLVM: how far is my guide from the posterior, and what would another guide buy me?
+
+>>> import pyrolvm as lvm
+>>> from pyrolvm import guides, models
+>>> model = models.CPAGenerator(latent_dim=2, obs_dim=64, hidden=(16,), noise_scale=0.1)
+>>> guide = guides.Amortized(model, family="full", hidden=(64,))
+
+Then ``lvm.fit`` trains, ``lvm.compare`` scores guides against the posterior, ``lvm.diagnose`` measures
+any Pyro pair, and ``lvm.log_evidence`` is exact where the model allows it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pyrolvm.compare import Comparison, compare, diagnose
+    from pyrolvm.core.errors import PyroLVMError
+    from pyrolvm.core.estimate import Estimate
+    from pyrolvm.core.log_densities import LogDensities, log_densities
+    from pyrolvm.fit import Fit, fit
+    from pyrolvm.inference.evidence import log_evidence
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Comparison",
+    "Estimate",
+    "Fit",
+    "LogDensities",
+    "PyroLVMError",
+    "compare",
+    "diagnose",
+    "fit",
+    "log_densities",
+    "log_evidence",
+]
+
+_HOMES = {
+    "Comparison": "pyrolvm.compare",
+    "Estimate": "pyrolvm.core.estimate",
+    "Fit": "pyrolvm.fit",
+    "LogDensities": "pyrolvm.core.log_densities",
+    "PyroLVMError": "pyrolvm.core.errors",
+    "compare": "pyrolvm.compare",
+    "diagnose": "pyrolvm.compare",
+    "fit": "pyrolvm.fit",
+    "log_densities": "pyrolvm.core.log_densities",
+    "log_evidence": "pyrolvm.inference.evidence",
+}
+
+
+class _Package(ModuleType):
+    """Loads what is asked for on first use, so that ``pyrolvm --help`` need not wait for torch.
+
+    ``fit`` and ``compare`` are functions in modules of the same name: Python would let the module take
+    the function's place as soon as it is imported, so these two names always lead to the functions.
+    """
+
+    def __getattr__(self, name: str) -> Any:
+        if name in _HOMES:
+            value = getattr(importlib.import_module(_HOMES[name]), name)
+            ModuleType.__setattr__(self, name, value)
+            return value
+        raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in _HOMES and isinstance(value, ModuleType):
+            return
+        super().__setattr__(name, value)
+
+    def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__(), *__all__})
+
+
+sys.modules[__name__].__class__ = _Package

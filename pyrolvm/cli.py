@@ -1,0 +1,399 @@
+"""The command line: ``pyrolvm compare``, ``fit``, ``report``, ``list``, ``data``.
+
+Torch and Pyro are loaded by the command that needs them, so that ``pyrolvm --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import App, CycloptsError, Parameter
+
+from pyrolvm import __version__
+from pyrolvm.core.errors import PyroLVMError
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from pyrolvm.datasets import Dataset
+
+app = App(
+    name="pyrolvm",
+    version=__version__,
+    help="How far is a guide from the true posterior, and what would another guide buy?\n\n"
+    "Example: pyrolvm compare",
+    help_format="plaintext",
+)
+data_app = App(name="data", help="Data sets: which there are, where they lie, and how to fetch them.")
+app.command(data_app)
+
+DEFAULT_MODEL = "cpa-generator:2:32"
+DEFAULT_STEPS = 2000
+
+
+@app.command
+def compare(
+    *,
+    model: str = DEFAULT_MODEL,
+    data: str = "digits",
+    guide: Annotated[tuple[str, ...], Parameter(negative=())] = (),
+    steps: int = DEFAULT_STEPS,
+    particles: int = 1000,
+    seed: int = 0,
+    out: Path | None = None,
+    device: str = "cpu",
+    config: Path | None = None,
+) -> None:
+    """Train a model, then compare guides on held-out data against the posterior.
+
+    Prints one table and writes one run folder: report.html, comparison.nc, table.csv, figures, weights, config.json.
+    An interrupted run goes on when the same command is given again.
+
+    Examples:
+        pyrolvm compare
+        pyrolvm compare --data circle --model cpa-generator:1:16x16 --guide full --guide exact-cpa
+        pyrolvm compare --guide amortized:full:128x128 --guide per-datum:mixture --steps 4000
+        pyrolvm compare --config runs/compare-0123456789ab/config.json
+
+    Args:
+        model: Name, latent dimension, widths of hidden layers, options; see "pyrolvm list".
+        data: Name of a data set, or a .npy, .npz or .csv file.
+        guide: Name, family, widths of hidden layers; give it once for each guide.
+        steps: Training steps of the model, and of each amortized guide.
+        particles: Draws of each guide for each datum.
+        seed: The same seed gives the same result.
+        out: Run folder; by default runs/compare-<hash of the configuration>.
+        device: Where to compute, for example cpu or cuda.
+        config: A config.json of an earlier run, which is repeated; other options are then refused.
+    """
+    asked = {
+        "command": "compare",
+        "model": model,
+        "data": data,
+        "guides": list(guide),
+        "steps": steps,
+        "particles": particles,
+        "seed": seed,
+        "device": device,
+    }
+    _run_compare(_repeated(config, asked) if config else asked, out)
+
+
+@app.command
+def fit(
+    *,
+    model: str = DEFAULT_MODEL,
+    data: str = "digits",
+    guide: str = "amortized:full",
+    steps: int = DEFAULT_STEPS,
+    seed: int = 0,
+    out: Path | None = None,
+    device: str = "cpu",
+) -> None:
+    """Train a model together with one guide, and store the weights.
+
+    An interrupted run goes on when the same command is given again.
+
+    Examples:
+        pyrolvm fit --model vae:2:64 --data circle --guide amortized:flow:64 --steps 500
+
+    Args:
+        model: Name, latent dimension, widths of hidden layers, options; see "pyrolvm list".
+        data: Name of a data set, or a .npy, .npz or .csv file.
+        guide: Name, family, widths of hidden layers.
+        steps: Training steps.
+        seed: The same seed gives the same result.
+        out: Run folder; by default runs/fit-<hash of the configuration>.
+        device: Where to compute, for example cpu or cuda.
+    """
+    asked = {
+        "command": "fit",
+        "model": model,
+        "data": data,
+        "guides": [guide],
+        "steps": steps,
+        "seed": seed,
+        "device": device,
+    }
+    _run_fit(asked, out)
+
+
+@app.command
+def report(folder: Path) -> None:
+    """Build the page and the figures of a finished run anew from its stored numbers.
+
+    Examples:
+        pyrolvm report runs/compare-0123456789ab
+
+    Args:
+        folder: The run folder.
+    """
+    from pyrolvm.core.errors import RunFolderError
+    from pyrolvm.diagnostics import arviz_export
+    from pyrolvm.report.run_folder import TREE, read_config, rebuild
+
+    read_config(folder)
+    if not (folder / TREE).exists():
+        raise RunFolderError(f"{folder} is not finished: give the command of its config.json again.")
+    print(rebuild(arviz_export.load(folder / TREE), folder))
+
+
+@app.command(name="list")
+def list_names() -> None:
+    """Show models, guides, data sets, and which guide serves which model.
+
+    Examples:
+        pyrolvm list
+    """
+    from rich.console import Console
+
+    from pyrolvm.datasets import describe
+    from pyrolvm.families import FAMILIES
+    from pyrolvm.registry import GUIDES, MODELS, guides_for, make_model
+
+    console = Console()
+    rows = []
+    for name, kind in MODELS.items():
+        served = ", ".join(guides_for(make_model(name, obs_dim=3)))
+        rows.append((name, _summary(kind), served))
+    console.print(_rich_table("Models", ("name", "what it is", "guides that serve it"), rows))
+    rows = [(name, _summary(kind)) for name, kind in GUIDES.items()]
+    rows += [(name, f"short for amortized:{name}; also per-datum:{name}") for name in FAMILIES]
+    console.print(_rich_table("Guides", ("name", "what it is"), rows))
+    sets = [(d.name, f"{d.rows} × {d.dim}", d.origin) for d in describe()]
+    console.print(_rich_table("Data sets", ("name", "rows × columns", "origin"), sets))
+
+
+@data_app.command(name="list")
+def data_list() -> None:
+    """List the data sets and where each lies.
+
+    Examples:
+        pyrolvm data list
+    """
+    from rich.console import Console
+
+    from pyrolvm.datasets import describe
+
+    rows = [(d.name, str(d.rows), str(d.dim), d.origin, d.place) for d in describe()]
+    headers = ("name", "rows", "columns", "origin", "place")
+    Console().print(_rich_table("Data sets", headers, rows))
+
+
+@data_app.command(name="fetch")
+def data_fetch(name: str) -> None:
+    """Download a data set into the cache, for later use without a network.
+
+    Examples:
+        pyrolvm data fetch fashion_mnist
+
+    Args:
+        name: Name of a data set.
+    """
+    from pyrolvm.datasets import fetch
+
+    places = fetch(name)
+    print("\n".join(map(str, places)) or f"{name} needs no download.")
+
+
+@data_app.command(name="where")
+def data_where() -> None:
+    """Print the folder of fetched data sets; the environment variable PYROLVM_DATA sets it.
+
+    Examples:
+        pyrolvm data where
+    """
+    from pyrolvm.datasets import cache_folder
+
+    print(cache_folder())
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; errors of use are one sentence on stderr and exit code 2."""
+    try:
+        app(arguments, exit_on_error=False, print_error=False)
+    except (PyroLVMError, CycloptsError, OSError, ValueError) as error:
+        if isinstance(error, ValueError) and not isinstance(error, (PyroLVMError, CycloptsError)):
+            if not type(error).__module__.startswith(("builtins", "pyrolvm")):
+                raise
+        print(f"pyrolvm: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("pyrolvm: interrupted; the same command goes on from here.", file=sys.stderr)
+        sys.exit(130)
+
+
+def _run_compare(config: dict[str, Any], out: Path | None) -> None:
+    from pyrolvm.report.run_folder import RunFolder, default_folder
+
+    config = {**config, "data_digest": _digest(config["data"])}
+    path = out or default_folder(config)
+    if (path / "comparison.nc").exists():
+        folder = RunFolder(path, config)
+        print(f"{path} is finished; this is its stored result.")
+        _print_table(folder.read())
+        return
+    _train_and_compare(config, path)
+
+
+def _train_and_compare(config: dict[str, Any], path: Path) -> None:
+    import torch
+
+    from pyrolvm import compare as compare_guides
+    from pyrolvm import fit as fit_pair
+    from pyrolvm.datasets import load
+    from pyrolvm.guides import Amortized
+    from pyrolvm.registry import DEFAULT_ENCODER, default_guides, make_guide, make_model
+    from pyrolvm.report.run_folder import PAGE, RunFolder
+
+    dataset = load(config["data"], seed=config["seed"])
+    train, test, scored_name = _split(dataset, config["seed"])
+    _check_device(config["device"])
+    with torch.random.fork_rng():
+        torch.manual_seed(config["seed"])
+        model = make_model(config["model"], dataset.dim)
+        names = config["guides"] or default_guides(model)
+        guides = {name: make_guide(name, model) for name in names}
+        trainer = Amortized(model, family="full", hidden=DEFAULT_ENCODER)
+    folder = RunFolder(path, config)
+    print(f"Run folder: {path}", file=sys.stderr)
+    fit_pair(
+        model,
+        trainer,
+        train,
+        steps=config["steps"],
+        seed=config["seed"],
+        device=config["device"],
+        checkpoint=path / "checkpoints" / "model.safetensors",
+        progress="train model",
+    )
+    for each in guides.values():
+        each.to(config["device"])
+    comparison = compare_guides(
+        model,
+        guides,
+        train.to(config["device"]),
+        test.to(config["device"]),
+        steps=config["steps"],
+        num_particles=config["particles"],
+        seed=config["seed"],
+        folder=path,
+        facts={
+            "title": f"How far is each guide from the posterior? {dataset.name}",
+            "data": dataset.name,
+            "scored": f"{dataset.name}, {scored_name}",
+            "image_shape": json.dumps(dataset.image_shape),
+            "source_note": f"{dataset.source} Licence: {dataset.licence}",
+            "config": json.dumps(config),
+        },
+    )
+    folder.write(comparison)
+    _print_table(comparison.tree)
+    print(f"Report: {path / PAGE}")
+
+
+def _run_fit(config: dict[str, Any], out: Path | None) -> None:
+    import torch
+
+    from pyrolvm import fit as fit_pair
+    from pyrolvm.core.checkpoint import save_tensors
+    from pyrolvm.core.program_state import program_state
+    from pyrolvm.datasets import load
+    from pyrolvm.registry import make_guide, make_model
+    from pyrolvm.report.run_folder import RunFolder, default_folder
+
+    dataset = load(config["data"], seed=config["seed"])
+    _check_device(config["device"])
+    with torch.random.fork_rng():
+        torch.manual_seed(config["seed"])
+        model = make_model(config["model"], dataset.dim)
+        guide = make_guide(config["guides"][0], model)
+    config = {**config, "data_digest": _digest(config["data"])}
+    folder = RunFolder(out or default_folder(config), config)
+    result = fit_pair(
+        model,
+        guide,
+        dataset.train,
+        steps=config["steps"],
+        seed=config["seed"],
+        device=config["device"],
+        checkpoint=folder.path / "checkpoints" / "fit.safetensors",
+        progress="fit",
+    )
+    save_tensors(folder.path / "weights" / "pair.safetensors", program_state(model, guide), config)
+    last = result.losses[-100:].double().mean().item()
+    print(
+        f"{result.steps} steps in {result.seconds:.1f} s: loss {last:.4f} nats a datum "
+        f"(mean of the last {min(100, result.steps)} steps). Weights: {folder.path / 'weights'}"
+    )
+
+
+def _split(dataset: Dataset, seed: int) -> tuple[Any, Any, str]:
+    """Training rows, scored rows, and what to call the latter."""
+    if dataset.test is not None:
+        held_out, total = len(dataset.test), len(dataset.train) + len(dataset.test)
+        return dataset.train, dataset.test, f"held-out {held_out} of {total} rows"
+    from pyrolvm.compare import hold_out
+
+    rows, scored, name = hold_out(dataset.train, seed)
+    return rows.positional, scored.positional, name
+
+
+def _check_device(device: str) -> None:
+    import torch
+
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"--device {device} cannot be used here ({reason}); try --device cpu.") from error
+
+
+def _digest(data: str) -> str:
+    """Tell files of one name apart by their content; names of the catalogue stand for themselves."""
+    path = Path(data)
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16] if path.is_file() else ""
+
+
+def _repeated(path: Path, asked: dict[str, Any]) -> dict[str, Any]:
+    from pyrolvm.core.errors import RunFolderError
+    from pyrolvm.report.run_folder import read_config
+
+    defaults = {"model": DEFAULT_MODEL, "data": "digits", "guides": [], "steps": DEFAULT_STEPS}
+    changed = [key for key, value in defaults.items() if asked[key] != value]
+    if changed:
+        raise RunFolderError(f"--config repeats a run as it was; leave out {', '.join(changed)}.")
+    found = read_config(path.parent if path.name == "config.json" else path)
+    if set(asked) - set(found):
+        raise RunFolderError(f"{path} is not the configuration of a comparison.")
+    return {key: found[key] for key in asked}
+
+
+def _print_table(tree: xr.DataTree) -> None:
+    from rich.console import Console
+
+    from pyrolvm.report import format_cells
+
+    headers, rows = format_cells(tree)
+    console = Console(width=None if sys.stdout.isatty() else 200)
+    console.print(_rich_table(f"Scored: {tree.attrs['scored']}", headers, rows))
+    print(f"Evidence: {tree.attrs['evidence_method']}. All densities in nats per datum.")
+
+
+def _rich_table(title: str, headers: Sequence[str], rows: Sequence[Sequence[str]]) -> Any:
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(*map(escape, headers), title=escape(title), title_justify="left")
+    for row in rows:
+        table.add_row(*map(escape, row))
+    return table
+
+
+def _summary(kind: type) -> str:
+    return (kind.__doc__ or "").strip().splitlines()[0]

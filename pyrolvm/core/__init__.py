@@ -1,0 +1,58 @@
+"""The contract between models, guides and everything that measures them."""
+
+from pyrolvm.core.capabilities import (
+    AffineGenerator,
+    HasPosterior,
+    PiecewiseAffine,
+    VectorLatent,
+)
+from pyrolvm.core.data import Data
+from pyrolvm.core.errors import (
+    CheckpointError,
+    DataError,
+    EvidenceError,
+    FactorisationError,
+    IncompatiblePairError,
+    NonFiniteLossError,
+    PyroLVMError,
+    RunFolderError,
+    SiteError,
+    UnknownNameError,
+)
+from pyrolvm.core.estimate import Estimate, mean_over_data
+from pyrolvm.core.evaluation import evaluating, own_parameters
+from pyrolvm.core.guide import Guide
+from pyrolvm.core.log_densities import LogDensities, log_densities
+from pyrolvm.core.model import Model
+from pyrolvm.core.pairing import require_capabilities, serves
+from pyrolvm.core.predictive import predictive, prior_predictive
+
+__all__ = [
+    "AffineGenerator",
+    "CheckpointError",
+    "Data",
+    "DataError",
+    "Estimate",
+    "EvidenceError",
+    "FactorisationError",
+    "Guide",
+    "HasPosterior",
+    "IncompatiblePairError",
+    "LogDensities",
+    "Model",
+    "NonFiniteLossError",
+    "PiecewiseAffine",
+    "PyroLVMError",
+    "RunFolderError",
+    "SiteError",
+    "UnknownNameError",
+    "VectorLatent",
+    "evaluating",
+    "log_densities",
+    "mean_over_data",
+    "own_parameters",
+    "predictive",
+    "prior_predictive",
+    "require_capabilities",
+    "serves",
+]

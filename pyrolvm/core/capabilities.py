@@ -1,0 +1,73 @@
+"""What a model can offer to a guide.
+
+A guide asks for capabilities, never for a model class: any object with these members will do, also
+one that was written outside PyroLVM. A capability that depends on how a model was built (a VAE is
+piecewise affine only with a ReLU decoder and a Gaussian likelihood) is a property that raises
+``AttributeError`` where the model does not have it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
+
+from pyro.distributions import TorchDistribution
+from torch import Tensor
+
+
+@runtime_checkable
+class VectorLatent(Protocol):
+    """One continuous latent vector for each datum.
+
+    ``latent_sites`` names one site; its value has shape ``(..., N, latent_dim)``, an observation
+    ``(N, obs_dim)``.
+    """
+
+    latent_sites: tuple[str, ...]
+    latent_dim: int
+    obs_dim: int
+
+
+@runtime_checkable
+class HasPosterior(Protocol):
+    """The posterior and the evidence are known in closed form."""
+
+    latent_sites: tuple[str, ...]
+
+    def posterior(self, x: Tensor) -> TorchDistribution:
+        """Return p(z | x) with batch shape ``(N,)`` and event shape ``(latent_dim,)``."""
+        ...
+
+    def log_evidence(self, x: Tensor) -> Tensor:
+        """Return log p(x) in nats, shape ``(N,)``."""
+        ...
+
+
+class AffineGenerator(Protocol):
+    """A generator x = g(z) + noise as data: affine layers, slopes between them, Gaussian noise and
+    prior.
+
+    ``slopes[l]`` is the slope of the l-th activation left of 0 (0 for ReLU, −1 for the absolute
+    value); it is 1 right of 0. ``noise_scale`` holds standard deviations, shape ``(obs_dim,)``.
+    """
+
+    weights: Sequence[Tensor]
+    biases: Sequence[Tensor]
+    slopes: Sequence[float]
+    noise_scale: Tensor
+    prior_loc: Tensor
+    prior_scale_tril: Tensor
+
+
+@runtime_checkable
+class PiecewiseAffine(Protocol):
+    """The generator is piecewise affine, its noise and prior are Gaussian."""
+
+    latent_sites: tuple[str, ...]
+    latent_dim: int
+    obs_dim: int
+
+    @property
+    def affine_stack(self) -> AffineGenerator:
+        """The generator's layers, live: gradients reach the model's parameters."""
+        ...

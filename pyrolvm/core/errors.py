@@ -1,0 +1,58 @@
+"""What PyroLVM raises: each message says who needs what, what came, and what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class PyroLVMError(Exception):
+    """Base of every error that PyroLVM raises on purpose."""
+
+
+class DataError(PyroLVMError, ValueError):
+    """The data has the wrong shape, is empty, or holds values that the model cannot have made."""
+
+
+class SiteError(PyroLVMError, ValueError):
+    """Model and guide disagree about a sample site, or a site has no usable density."""
+
+
+class FactorisationError(PyroLVMError, ValueError):
+    """A per-datum quantity was asked of a posterior that does not factorise over data."""
+
+
+class IncompatiblePairError(PyroLVMError, TypeError):
+    """A guide cannot serve a model."""
+
+
+class EvidenceError(PyroLVMError, ValueError):
+    """The evidence of a model is not available in the way that was asked for."""
+
+
+class NonFiniteLossError(PyroLVMError, ArithmeticError):
+    """Training met a loss or a gradient that is not finite; the last good state was kept."""
+
+
+class CheckpointError(PyroLVMError, ValueError):
+    """A checkpoint cannot be read, or belongs to another fit."""
+
+
+class RunFolderError(PyroLVMError, ValueError):
+    """A run folder cannot be written, or holds another configuration."""
+
+
+class UnknownNameError(PyroLVMError, ValueError):
+    """A name that nothing is registered under; the message names the nearest known one.
+
+    Args:
+        kind: What the name should have been, for example ``"guide"``.
+        name: The name that came.
+        known: The names that exist.
+    """
+
+    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+        known = sorted(known)
+        near = get_close_matches(name, known, n=1, cutoff=0.5)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        super().__init__(f"Unknown {kind} {name!r}.{hint} Known: {', '.join(known)}.")

@@ -1,0 +1,91 @@
+"""The base of every guide, and the record of which guides exist."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any, ClassVar
+
+from pyro.nn import PyroModule
+from torch import Tensor
+
+from pyrolvm.core.errors import DataError, IncompatiblePairError
+from pyrolvm.core.model import ProgramMeta, unique_name
+from pyrolvm.core.pairing import record_guide, require_capabilities
+
+
+class Guide(PyroModule, metaclass=ProgramMeta):
+    """An approximate (or exact) posterior q(z | x) for a model.
+
+    A subclass states the capabilities that it ``requires`` of a model and writes ``forward`` with
+    the model's signature; it samples every latent site inside the plate ``"data"``. The model is
+    held behind a tuple: its parameters stay the model's and are neither registered nor trained a
+    second time.
+
+    Args:
+        model: The model whose posterior is approximated.
+
+    Raises:
+        IncompatiblePairError: If the model lacks a capability that this guide requires.
+
+    Attributes:
+        requires: Capabilities (protocols of :mod:`pyrolvm.core`) that a model must offer.
+        per_datum: Whether the parameters belong to single data, so that the guide is fitted to the
+            data that it is scored on, all rows at once.
+    """
+
+    requires: ClassVar[tuple[type, ...]] = ()
+    per_datum: ClassVar[bool] = False
+
+    def __init__(self, model: Any) -> None:
+        super().__init__(name=unique_name(type(self)))
+        require_capabilities(type(self), model)
+        self._model = (model,)
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        record_guide(cls)
+
+    @property
+    def model(self) -> Any:
+        """The model that this guide was made for; its weights are read live."""
+        return self._model[0]
+
+    def only_site(self) -> str:
+        """Return the name of the model's only latent site.
+
+        Raises:
+            IncompatiblePairError: If the model has several.
+        """
+        sites = tuple(self.model.latent_sites)
+        if len(sites) != 1:
+            raise IncompatiblePairError(
+                f"{type(self).__name__} serves models with one latent site, but this model has "
+                f"{len(sites)}: {', '.join(map(repr, sites))}. Use a guide for hierarchies."
+            )
+        return sites[0]
+
+    def observations(self, x: Tensor | None, obs_dim: int | None = None) -> Tensor:
+        """Return the observations that latents are inferred from, after checking their shape.
+
+        Args:
+            x: Observations, shape ``(N, obs_dim)``.
+            obs_dim: Width that they must have, where the guide depends on it.
+
+        Raises:
+            DataError: If there are none, or their shape is another one.
+        """
+        if x is None:
+            raise DataError(
+                f"{type(self).__name__} infers latents from observations, but it was called "
+                "without. Pass x of shape (N, obs_dim); to sample from the prior, call the model."
+            )
+        if x.dim() < 2 or (obs_dim is not None and x.shape[-1] != obs_dim):
+            raise DataError(
+                f"{type(self).__name__} needs observations of shape (N, {obs_dim or 'obs_dim'}), "
+                f"but got {tuple(x.shape)}. Put one observation in a row."
+            )
+        return x
+
+    @abstractmethod
+    def forward(self, x: Any = None, *, size: int | None = None) -> Any:
+        """Sample every latent site given the observations."""

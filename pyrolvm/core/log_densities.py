@@ -1,0 +1,217 @@
+r"""Log densities of every site of a model and guide pair: what all measurements are made of.
+
+.. math:: \log w_{kn} = \log p(x_n \mid z_{kn}) + \log p(z_{kn}) - \log q(z_{kn} \mid x_n),
+          \qquad z_{kn} \sim q(\cdot \mid x_n)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from pyrolvm.core import tracing
+from pyrolvm.core.data import Data
+from pyrolvm.core.errors import FactorisationError, SiteError
+from pyrolvm.core.evaluation import evaluating
+from pyrolvm.core.guide import Guide
+from pyrolvm.core.model import Model
+from pyrolvm.core.tracing import PairTrace
+
+CHUNK_ELEMENTS = 2**23
+"""Elements that one chunk of particles and data may fill; about 64 MiB in double precision."""
+
+
+@dataclass(frozen=True)
+class LogDensities:
+    """Log densities in nats at K draws of the guide for each of N data.
+
+    Args:
+        prior: Of the model's latent sites, by name, shape ``(K, N)`` each.
+        guide: Of the guide's sites (auxiliary ones too), by name, ``(K, N)`` each.
+        likelihood: Of the observed sites, by name, ``(K, N)`` each.
+        values: Draws of the latent sites, by name, ``(K, N, ...)``; empty unless they were asked
+            for.
+        global_sites: Sites outside the ``"data"`` plate. If there are any, the posterior does not
+            factorise over data: the whole data set is one datum, N is 1, and values have shape
+            ``(K, ...)``.
+    """
+
+    prior: Mapping[str, Tensor]
+    guide: Mapping[str, Tensor]
+    likelihood: Mapping[str, Tensor]
+    values: Mapping[str, Tensor]
+    global_sites: tuple[str, ...] = ()
+
+    @property
+    def log_joint(self) -> Float[Tensor, "particle data"]:
+        """Log p(x, z), shape ``(K, N)``."""
+        return _total(self.prior) + _total(self.likelihood)
+
+    @property
+    def log_guide(self) -> Float[Tensor, "particle data"]:
+        """Log q(z | x), shape ``(K, N)``."""
+        return _total(self.guide)
+
+    @property
+    def log_weights(self) -> Float[Tensor, "particle data"]:
+        """Log p(x, z) − log q(z | x), shape ``(K, N)``."""
+        return self.log_joint - self.log_guide
+
+    @property
+    def factorises(self) -> bool:
+        """Whether each datum has a posterior of its own."""
+        return not self.global_sites
+
+    def require_per_datum(self, quantity: str) -> None:
+        """Refuse a per-datum quantity where the posterior does not factorise over data.
+
+        Raises:
+            FactorisationError: Naming the sites outside the data plate.
+        """
+        if self.global_sites:
+            raise FactorisationError(
+                f"{quantity} per datum needs a posterior that factorises over data, but the site "
+                f"{', '.join(map(repr, self.global_sites))} lies outside the plate {tracing.DATA_PLATE!r}: "
+                "the whole data set is one datum. Use the figures of the whole data set, or move the "
+                "site into the plate."
+            )
+
+
+def _total(densities: Mapping[str, Tensor]) -> Tensor:
+    return torch.stack(torch.broadcast_tensors(*densities.values())).sum(0)
+
+
+def log_densities(
+    model: Callable[..., Any],
+    guide: Callable[..., Any],
+    data: Any,
+    *,
+    num_particles: int = 100,
+    keep_values: bool = False,
+    chunk_elements: int = CHUNK_ELEMENTS,
+) -> LogDensities:
+    r"""Draw particles from a guide and score them under guide and model, in double precision.
+
+    Works for any Pyro pair. With a plate ``"data"`` around every site the result is per datum;
+    masks, nested plates and subsampling (the scale of the data plate is left out of per-datum
+    densities) are taken into account. Memory stays bounded: particles, and for PyroLVM's own
+    programs also rows, are run in chunks.
+
+    Args:
+        model: A Pyro program that observes ``data``.
+        guide: A Pyro program with the same arguments.
+        data: A tensor, or a mapping from argument name to tensor, rows first.
+        num_particles: Number of draws K.
+        keep_values: Whether to return the draws as well.
+        chunk_elements: Elements that one chunk may fill.
+
+    Returns:
+        Log densities in nats, shape ``(K, N)`` for each site.
+
+    Raises:
+        SiteError: If sites of model and guide do not match, or a log density is NaN.
+        DataError: If the data cannot be read as rows.
+    """
+    if num_particles < 1:
+        raise ValueError(f"At least one particle is needed, but num_particles is {num_particles}.")
+    rows = Data.of(data)
+    if isinstance(model, Model):
+        rows.check_finite()
+    with evaluating(model, guide):
+        rows = rows.to(dtype=torch.float64)
+        if isinstance(model, Model) and isinstance(guide, Guide):
+            size = _rows_in_chunk(rows, chunk_elements)
+            parts = [
+                _all_particles(
+                    model, guide, rows.rows(part), num_particles, keep_values, chunk_elements
+                )
+                for part in _slices(rows.num_rows, size)
+            ]
+            return _join(parts, dim=1)
+        return _all_particles(model, guide, rows, num_particles, keep_values, chunk_elements)
+
+
+def _row_width(rows: Data) -> int:
+    return 8 * sum(tensor[0].numel() for _, tensor in rows.items()) + 256
+
+
+def _rows_in_chunk(rows: Data, chunk_elements: int) -> int:
+    return max(1, chunk_elements // (16 * _row_width(rows)))
+
+
+def _slices(total: int, size: int) -> Iterator[slice]:
+    for start in range(0, total, size):
+        yield slice(start, min(start + size, total))
+
+
+def _all_particles(
+    model: Callable,
+    guide: Callable,
+    rows: Data,
+    num_particles: int,
+    keep_values: bool,
+    elements: int,
+) -> LogDensities:
+    alone = tracing.run_once(model, guide, rows)
+    every = [*alone.latents().items(), *alone.guide_sites().items(), *alone.observed().items()]
+    outside = tuple(dict.fromkeys(name for name, site in every if tracing.data_dim(site) is None))
+    dim = tracing.free_dim(alone)
+    own = isinstance(model, Model) and isinstance(guide, Guide)
+    if own or tracing.vectorises(model, guide, rows, dim):
+        size = max(1, elements // (rows.num_rows * _row_width(rows)))
+        runs = (
+            tracing.run_vectorised(model, guide, rows, part.stop - part.start, dim)
+            for part in _slices(num_particles, size)
+        )
+    else:
+        tracing.warn_sequential()
+        runs = (tracing.run_once(model, guide, rows) for _ in range(num_particles))
+    return _join([_collect(run, outside, keep_values) for run in runs], dim=0)
+
+
+def _collect(pair: PairTrace, outside: tuple[str, ...], keep_values: bool) -> LogDensities:
+    per_datum = not outside
+    latents = pair.latents()
+
+    def densities(sites: Mapping[str, dict[str, Any]], where: str) -> dict[str, Tensor]:
+        found = {name: tracing.log_density(site, pair, per_datum) for name, site in sites.items()}
+        for name, density in found.items():
+            if density.isnan().any():
+                raise SiteError(
+                    f"The log density of site {name!r} in the {where} is NaN. "
+                    "Check its parameters, and the data for NaN."
+                )
+        return found
+
+    return LogDensities(
+        prior=densities(latents, "model"),
+        guide=densities(pair.guide_sites(), "guide"),
+        likelihood=densities(pair.observed(), "model"),
+        values={name: tracing.value_of(site, pair, per_datum) for name, site in latents.items()}
+        if keep_values
+        else {},
+        global_sites=outside,
+    )
+
+
+def _join(parts: list[LogDensities], dim: int) -> LogDensities:
+    def joined(field: str) -> dict[str, Tensor]:
+        first = getattr(parts[0], field)
+        return {
+            name: torch.cat([getattr(part, field)[name] for part in parts], dim) for name in first
+        }
+
+    if len(parts) == 1:
+        return parts[0]
+    return LogDensities(
+        joined("prior"),
+        joined("guide"),
+        joined("likelihood"),
+        joined("values"),
+        parts[0].global_sites,
+    )

@@ -1,0 +1,81 @@
+"""The base of every generative model: an ordinary Pyro program with named latent sites."""
+
+from __future__ import annotations
+
+from abc import ABCMeta, abstractmethod
+from collections import Counter
+from typing import Any, ClassVar
+
+import torch
+from pyro.nn import PyroModule
+from torch import Tensor
+
+from pyrolvm.core.errors import DataError
+
+_instances: Counter[str] = Counter()
+
+
+def unique_name(kind: type) -> str:
+    """Name a Pyro module so that its parameters never share keys with another module's.
+
+    Pyro's parameter store is keyed by name: two modules of equal names would silently train only
+    one.
+    """
+    _instances[kind.__name__] += 1
+    count = _instances[kind.__name__]
+    return kind.__name__ if count == 1 else f"{kind.__name__}_{count}"
+
+
+class ProgramMeta(type(PyroModule), ABCMeta):  # type: ignore[misc]
+    """Joins Pyro's metaclass with abstract methods, which Python does not do by itself."""
+
+
+class Model(PyroModule, metaclass=ProgramMeta):
+    """A generative model p(x, z).
+
+    A subclass writes ``forward(x=None, *, size=None)`` as a plain Pyro program: one plate
+    ``"data"`` at dim −1 holds every latent site and the observed site ``"x"`` of shape ``(..., N,
+    obs_dim)``; all networks act on the last axis, so that a ``"particles"`` plate at dim −2
+    vectorises it.
+
+    Attributes:
+        latent_sites: Names of the latent sites in ancestral order, top first.
+        latent_dim: Dimension of the latent vector.
+        obs_dim: Dimension of an observation.
+    """
+
+    latent_sites: ClassVar[tuple[str, ...]] = ("z",)
+    latent_dim: int
+    obs_dim: int
+
+    def __init__(self) -> None:
+        super().__init__(name=unique_name(type(self)))
+
+    @abstractmethod
+    def forward(self, x: Tensor | None = None, *, size: int | None = None) -> Any:
+        """Sample (or score) a batch of observations."""
+
+    def batch_size(self, x: Tensor | None, size: int | None) -> int:
+        """Return the size of the data plate.
+
+        Args:
+            x: Observations, shape ``(N, obs_dim)``, or None to sample them.
+            size: Number of observations to sample; 1 where neither is given.
+
+        Raises:
+            DataError: If x has another shape than ``(N, obs_dim)``.
+        """
+        if x is None:
+            return 1 if size is None else size
+        if x.dim() < 2 or x.shape[-1] != self.obs_dim:
+            raise DataError(
+                f"{type(self).__name__} needs observations of shape (N, {self.obs_dim}), "
+                f"but got {tuple(x.shape)}. Put one observation in a row."
+            )
+        return x.shape[-2]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model's parameters lie."""
+        tensors = [*self.parameters(), *self.buffers()]
+        return tensors[0].device if tensors else torch.device("cpu")

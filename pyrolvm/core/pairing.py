@@ -1,0 +1,57 @@
+"""Which guide serves which model."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from pyrolvm.core.errors import IncompatiblePairError
+
+_guides: dict[str, type] = {}
+
+
+def record_guide(guide: type) -> None:
+    """Remember a guide class, so that a refusal can name the guides that would do."""
+    _guides[guide.__name__] = guide
+
+
+def serves(guide: type, model: Any) -> bool:
+    """Whether a model offers every capability that a guide class requires."""
+    return not _missing(guide, model)
+
+
+def require_capabilities(guide: type, model: Any) -> None:
+    """Refuse a model that a guide cannot serve.
+
+    Raises:
+        IncompatiblePairError: Naming the missing capabilities and the guides that would do.
+    """
+    missing = _missing(guide, model)
+    if not missing:
+        return
+    usable = sorted(
+        name
+        for name, other in _guides.items()
+        if not inspect.isabstract(other)
+        and other.__module__.startswith("pyrolvm.")
+        and serves(other, model)
+    )
+    raise IncompatiblePairError(
+        f"{guide.__name__} needs a model with the capability {' and '.join(missing)}, "
+        f"which {getattr(model, '__name__', type(model).__name__)} does not offer. "
+        f"Guides that serve it: {', '.join(usable) or 'none of PyroLVM'}."
+    )
+
+
+def offers(model: Any, capability: Any) -> bool:
+    """Whether a model has every member of a capability.
+
+    A property that raises ``AttributeError`` does not count; ``isinstance`` alone would count it
+    from Python 3.12 on.
+    """
+    members = [name for name in vars(capability) if not name.startswith("_")]
+    return isinstance(model, capability) and all(hasattr(model, name) for name in members)
+
+
+def _missing(guide: Any, model: Any) -> list[str]:
+    return [kind.__name__ for kind in guide.requires if not offers(model, kind)]

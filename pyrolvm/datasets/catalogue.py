@@ -1,0 +1,164 @@
+"""Data sets by name: one entry each, so that a name works in Python and on the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from pyrolvm.core.errors import UnknownNameError
+from pyrolvm.datasets.cache import cache_folder
+from pyrolvm.datasets.dataset import Dataset
+from pyrolvm.datasets.digits import DIGITS_DIM, NUM_DIGITS, digits
+from pyrolvm.datasets.fashion_mnist import (
+    FOLDER,
+    NUM_PICTURES,
+    PICTURES_DIM,
+    fashion_mnist,
+    fetch_fashion_mnist,
+    is_fetched,
+)
+from pyrolvm.datasets.files import SUFFIXES, from_file
+from pyrolvm.datasets.synthetic import DEFAULT_SIZE, circle, gaussian_factors, spiral, wave
+
+Origin: TypeAlias = Literal["embedded", "synthetic", "fetched"]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A data set of the catalogue.
+
+    Args:
+        make: Gives the data set for a seed.
+        rows: Rows in all, with the defaults.
+        dim: Entries of a row.
+        origin: ``"embedded"`` in a dependency, ``"synthetic"``, or ``"fetched"``.
+        fetch: Puts its files into the cache, for a fetched one.
+    """
+
+    make: Callable[[int], Dataset]
+    rows: int
+    dim: int
+    origin: Origin
+    fetch: Callable[[], tuple[Path, ...]] | None = None
+
+
+@dataclass(frozen=True)
+class Description:
+    """One row of the table of data sets.
+
+    Args:
+        name: What :func:`load` takes.
+        rows: Rows in all.
+        dim: Entries of a row.
+        origin: ``"embedded"``, ``"synthetic"`` or ``"fetched"``.
+        place: Where it lies, or would lie.
+    """
+
+    name: str
+    rows: int
+    dim: int
+    origin: Origin
+    place: str
+
+
+def _generated(make: Callable[..., Dataset], dim: int = 2) -> Entry:
+    return Entry(lambda seed: make(seed=seed), 2 * DEFAULT_SIZE, dim, "synthetic")
+
+
+ENTRIES = {
+    "circle": _generated(circle),
+    "digits": Entry(
+        lambda seed: digits(seed=seed),
+        NUM_DIGITS,
+        DIGITS_DIM,
+        "embedded",
+    ),
+    "fashion_mnist": Entry(
+        lambda seed: fashion_mnist(),
+        NUM_PICTURES,
+        PICTURES_DIM,
+        "fetched",
+        fetch_fashion_mnist,
+    ),
+    "gaussian_factors": _generated(gaussian_factors, dim=8),
+    "spiral": _generated(spiral),
+    "wave": _generated(wave),
+}
+
+
+def load(name: str | Path, *, seed: int = 0) -> Dataset:
+    """A data set by its name, or from a file of one's own.
+
+    Args:
+        name: One of :func:`names`, or the path of a ``.npy``, ``.npz`` or ``.csv`` file. A name of
+            the catalogue wins over a file of the same name.
+        seed: Of what is random: the rows of a synthetic set, the split of the digits.
+
+    Returns:
+        The data set; a fetched one is downloaded first if it is not in the cache.
+
+    Raises:
+        UnknownNameError: If it is neither a name nor a path.
+        DataError: If a file or a download cannot be used.
+
+    Examples:
+        >>> load("circle").train.shape
+        torch.Size([500, 2])
+    """
+    if str(name) in ENTRIES:
+        return ENTRIES[str(name)].make(seed)
+    path = Path(name).expanduser()
+    if path.exists() or path.suffix in SUFFIXES or len(path.parts) > 1:
+        return from_file(path)
+    raise UnknownNameError("data set", str(name), ENTRIES)
+
+
+def names() -> tuple[str, ...]:
+    """Names that :func:`load` knows, sorted.
+
+    Returns:
+        The names.
+    """
+    return tuple(sorted(ENTRIES))
+
+
+def describe() -> tuple[Description, ...]:
+    """One row a data set, for a table; nothing is loaded or fetched.
+
+    Returns:
+        Rows in the order of :func:`names`.
+    """
+    return tuple(
+        Description(name, entry.rows, entry.dim, entry.origin, _place(entry))
+        for name, entry in sorted(ENTRIES.items())
+    )
+
+
+def _place(entry: Entry) -> str:
+    if entry.origin == "embedded":
+        return "inside scikit-learn"
+    if entry.origin == "synthetic":
+        return "generated, any size"
+    state = "" if is_fetched() else " (not fetched yet)"
+    return f"{cache_folder() / FOLDER}{state}"
+
+
+def fetch(name: str) -> tuple[Path, ...]:
+    """Download a data set into the cache, for later use without a network.
+
+    Args:
+        name: One of :func:`names`.
+
+    Returns:
+        Its files; none for a set that is embedded or
+
+    Raises:
+        UnknownNameError: If there is no such name.
+        DataError: If the download fails or brings something else.
+    """
+    if name not in ENTRIES:
+        raise UnknownNameError("data set", name, ENTRIES)
+    get = ENTRIES[name].fetch
+    return get() if get else ()

@@ -1,0 +1,164 @@
+"""From arrays to the groups that ArviZ reads; everything that PyroLVM wants of ArviZ is here.
+
+The K independent draws of a guide are split into labelled chains, because ArviZ plots compare
+chains; the attribute ``sampling="iid_guide"`` says that they are no Markov chains: R-hat and
+effective sample sizes of such draws mean nothing, and ``summary(tree, kind="stats")`` leaves them
+out. The groups hold the guide's own draws: ArviZ functions that weight draws, such as ``loo``,
+take them for the posterior, which ``khat`` in ``sample_stats`` supports or not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pyrolvm.core.errors import DataError
+from pyrolvm.diagnostics.labelling import ArrayLike, Arrays, Labelled, Labelling, as_array
+from pyrolvm.diagnostics.netcdf import load, save
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+__all__ = ["combine", "load", "save", "to_datatree"]
+
+SAMPLING = {
+    "posterior": "iid_guide",
+    "posterior_predictive": "iid_guide",
+    "log_likelihood": "iid_guide",
+    "sample_stats": "iid_guide",
+    "prior": "iid_model",
+    "prior_predictive": "iid_model",
+}
+
+
+def to_datatree(
+    posterior: Arrays,
+    log_weights: ArrayLike,
+    khat: ArrayLike,
+    *,
+    observed_data: Arrays,
+    log_likelihood: Arrays | None = None,
+    posterior_predictive: Arrays | None = None,
+    prior: Arrays | None = None,
+    prior_predictive: Arrays | None = None,
+    per_datum: Arrays | None = None,
+    num_chains: int = 4,
+    factorised: bool = True,
+    attrs: Mapping[str, Any] | None = None,
+) -> xr.DataTree:
+    """ArviZ groups of one guide, with dimensions (chain, draw, datum, <site>_dim).
+
+    Args:
+        posterior: Draws of the guide by site, shape ``(K, N, ...)``.
+        log_weights: log p(x, z) − log q(z | x) in nats, shape ``(K, N)``; it becomes the variable
+            ``log_weight`` of the group ``sample_stats``.
+        khat: Tail shape of the weights, shape ``(N,)``; also in ``sample_stats``.
+        observed_data: Observations by site, shape ``(N, ...)``.
+        log_likelihood: log p(x | z) in nats by observed site, shape ``(K, N)``.
+        posterior_predictive: Replicated data by site, shape ``(K', N, ...)``.
+        prior: Draws of the prior by site, shape ``(M, ...)``: one chain, no datum.
+        prior_predictive: Data drawn from the model by site, shape ``(M, ...)``.
+        per_datum: Further figures by name, shape ``(N,)``: bounds, gaps, labels.
+        num_chains: Chains that the draws are split into; it divides K and K'.
+        factorised: Whether each datum has a posterior of its own. If not, the data set is one
+            datum: draws have shape ``(K, ...)``, weights ``(K,)`` or ``(K, 1)``, k-hat is one
+            number, and no group has a dimension ``datum``.
+        attrs: Attributes of the root, for example the name of the guide.
+
+    Returns:
+        A tree that ArviZ's functions read.
+
+    Raises:
+        DataError: If a shape does not fit, a name is reserved, or the draws do not split into
+            the chains.
+    """
+    weights, khat = _statistics(as_array(log_weights), as_array(khat), factorised)
+    label = Labelling(num_chains, weights.shape[1] if factorised else None)
+    num_draws = len(weights)
+    groups = {
+        "posterior": label.draws(posterior, num_draws),
+        "posterior_predictive": label.draws(posterior_predictive or {}),
+        "prior": label.prior_draws(prior or {}),
+        "prior_predictive": label.prior_draws(prior_predictive or {}),
+        "log_likelihood": label.draws(log_likelihood or {}, num_draws),
+        "sample_stats": label.draws({"log_weight": weights}, num_draws)
+        | label.data({"khat": khat}),
+        "observed_data": label.data(observed_data),
+        "per_datum": label.data(per_datum or {}),
+    }
+    return _tree({name: group for name, group in groups.items() if group}, attrs or {})
+
+
+def combine(
+    trees: Mapping[str, xr.DataTree],
+    *,
+    attrs: Mapping[str, Any] | None = None,
+    extra_groups: Mapping[str, xr.Dataset] | None = None,
+) -> xr.DataTree:
+    """One tree with a child for each guide; each child alone is an ArviZ tree.
+
+    Args:
+        trees: From :func:`to_datatree`, by name of the guide. A slash in a name becomes a dot,
+            and each child's attribute ``guide`` keeps the name as it came.
+        attrs: Attributes of the root.
+        extra_groups: Data sets about all guides, by name, for example the comparison table.
+
+    Returns:
+        The combined tree; the inputs are left as they are.
+
+    Raises:
+        DataError: If two groups have the same name.
+    """
+    import xarray as xr
+
+    extra_groups = extra_groups or {}
+    children = {name.replace("/", "."): tree.copy() for name, tree in trees.items()}
+    for child, name in zip(children.values(), trees, strict=False):
+        child.attrs = {**child.attrs, "guide": name}
+    if len(children) < len(trees) or set(children) & set(extra_groups):
+        raise DataError(
+            "A combined tree needs one name for each guide and each extra group, where '/' and "
+            f"'.' count as one, but has the guides {list(trees)} and groups {list(extra_groups)}."
+        )
+    return xr.DataTree(
+        dataset=xr.Dataset(attrs=dict(attrs or {})),
+        children=children | {name: xr.DataTree(each) for name, each in extra_groups.items()},
+    )
+
+
+def _statistics(
+    weights: np.ndarray, khat: np.ndarray, factorised: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Log weights (K, N) and k-hat (N,), or (K,) and () where the data set is one datum."""
+    wanted = 2 if factorised else 1
+    if not factorised and weights.size == len(np.atleast_1d(weights)) and khat.size == 1:
+        weights, khat = weights.reshape(-1), khat.reshape(())
+    if weights.ndim != wanted or weights.size == 0 or khat.shape != weights.shape[1:]:
+        raise DataError(
+            "An ArviZ tree needs log weights (K, N) and k-hat (N,), or (K,) and one number with "
+            f"factorised=False, but got {weights.shape} and {khat.shape} with "
+            f"factorised={factorised}."
+        )
+    return weights, khat
+
+
+def _tree(groups: Mapping[str, Mapping[str, Labelled]], attrs: Mapping[str, Any]) -> xr.DataTree:
+    import xarray as xr
+    from arviz_base import make_attrs
+
+    library = {
+        "inference_library": "pyro-ppl",
+        "inference_library_version": version("pyro-ppl"),
+    }
+    datasets = {"/": xr.Dataset(attrs={"sampling": "iid_guide", **attrs})}
+    for name, group in groups.items():
+        dataset = xr.Dataset(dict(group))
+        coords = {dim: np.arange(size) for dim, size in dataset.sizes.items()}
+        sampling = {"sampling": SAMPLING[name]} if name in SAMPLING else {}
+        datasets[name] = dataset.assign_coords(coords).assign_attrs(
+            make_attrs({**library, **sampling})
+        )
+    return xr.DataTree.from_dict(datasets)

@@ -1,0 +1,192 @@
+r"""E-step: which regions explain each datum, how probable they are, and their moments.
+
+Data go through in chunks, so that memory stays bounded for any number of data and regions; chunks
+run on as many threads as torch is allowed to use.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from math import log
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.special import log_ndtr
+
+from pyrolvm.exact.errors import BoxError
+from pyrolvm.exact.folding import Array, FoldedGenerator
+from pyrolvm.exact.geometry import RegionGeometry, whiten
+from pyrolvm.exact.partition import Partition, find_partition
+
+# Regions that lie this many nats below the best one are left out (e^-40 = 4e-18).
+KEEP = 40.0
+# The box is grown until the mass outside is below this fraction of p(x).
+LOST_MASS = 1e-13
+MAX_CHUNK = 256
+CHUNK_NUMBERS = 2**20
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """Sums over regions, in whitened coordinates; pairs (datum, region) in row-sparse form.
+
+    Attributes:
+        partition: Regions, maybe in a larger box than asked for.
+        geometry: Their affine maps.
+        reduced: Reduced data, ``(N, D')``.
+        constant: Log density of what was reduced away, ``(N,)``.
+        log_evidence: Log p(x) less the constant, ``(N,)``.
+        energy: Posterior mean of -(|y - f(u)|^2 + |u|^2)/2, ``(N,)``.
+        lost_mass: Bound on the mass outside the box over p(x), ``(N,)``.
+        offsets: Pairs of datum n are ``offsets[n]:offsets[n + 1]``, ``(N + 1,)``.
+        region: Region of each pair.
+        probability: Its posterior probability.
+        mean: Mean of u - c on the region, ``(pairs, S)``.
+        covariance: Covariance of u on the region, ``(pairs, S, S)``.
+    """
+
+    partition: Partition
+    geometry: RegionGeometry
+    reduced: Array
+    constant: Array
+    log_evidence: Array
+    energy: Array
+    lost_mass: Array
+    offsets: NDArray[np.int64]
+    region: NDArray[np.int32]
+    probability: Array
+    mean: Array
+    covariance: Array
+
+    @property
+    def datum(self) -> NDArray[np.int64]:
+        """Datum of each pair."""
+        return np.repeat(np.arange(len(self.log_evidence)), np.diff(self.offsets))
+
+    def moments(self) -> tuple[Array, Array]:
+        """Posterior mean ``(N, S)`` and covariance ``(N, S, S)`` of u."""
+        datum, size = self.datum, len(self.log_evidence)
+        point = self.geometry.anchors[self.region] + self.mean
+        weight = self.probability
+
+        def total(values: Array) -> Array:
+            flat = values.reshape(len(datum), -1)
+            sums = [np.bincount(datum, weight * flat[:, i], size) for i in range(flat.shape[1])]
+            return np.stack(sums, 1)
+
+        mean = total(point)
+        rest = point - mean[datum]
+        spread = self.covariance + rest[:, :, None] * rest[:, None, :]
+        dim = mean.shape[1]
+        return mean, total(spread).reshape(size, dim, dim)
+
+
+def expect(folded: FoldedGenerator, x: Array, partition: Partition) -> Expectation:
+    """Run the E-step, in a larger box if the data need one.
+
+    Args:
+        folded: The generator.
+        x: Observations, ``(N, D)``.
+        partition: Its regions.
+
+    Returns:
+        Evidence, region probabilities and moments.
+
+    Raises:
+        BoxError: If no box holds the posterior of the data.
+    """
+    reduced, constant = folded.reduce(x)
+    for _ in range(6):
+        geometry = whiten(folded, partition)
+        found = _all_chunks(geometry, partition, reduced)
+        log_evidence = found[0]
+        lost = _lost_mass(partition, log_evidence)
+        if len(x) == 0 or lost.max() <= LOST_MASS:
+            return _pack(partition, geometry, reduced, constant, lost, found)
+        lowest = float(np.nan_to_num(log_evidence, nan=-np.inf).min())
+        wanted = np.sqrt(2 * (-log(LOST_MASS) + 4 + max(-lowest, 0.0)))
+        if not np.isfinite(wanted):
+            wanted = partition.box**2
+        partition = find_partition(
+            folded, max(1.01 * wanted, 1.5 * partition.box), partition.max_regions
+        )
+    raise BoxError(
+        f"No box up to {partition.box:.3g} prior standard deviations holds the posterior: the "
+        f"farthest datum has log evidence {lowest:.4g} nats. Rescale the data or the noise."
+    )
+
+
+def _lost_mass(partition: Partition, log_evidence: Array) -> Array:
+    if partition.latent_dim == 1:
+        return np.zeros(len(log_evidence))
+    outside = log(4.0) + float(log_ndtr(-partition.box))
+    with np.errstate(over="ignore"):
+        return np.exp(np.minimum(outside - np.nan_to_num(log_evidence, nan=-np.inf), 700.0))
+
+
+def _all_chunks(
+    geometry: RegionGeometry, partition: Partition, reduced: Array
+) -> tuple[Array, ...]:
+    from pyrolvm.exact.interval_kernel import interval_pairs
+    from pyrolvm.exact.polygon_kernel import bounding_circles, polygon_pairs
+
+    g = geometry
+    columns = g.projection.shape[1]
+    size = len(reduced)
+    threads = max(1, torch.get_num_threads())
+    chunk = max(1, min(MAX_CHUNK, CHUNK_NUMBERS // columns, -(-size // threads) or 1))
+    largest = float(np.sqrt(g.square.max()))
+    circle = None
+    if partition.latent_dim == 2:
+        circle = bounding_circles(g.corners, partition.first, partition.count)
+
+    def run(begin: int) -> tuple[Array, ...]:
+        y = reduced[begin : begin + chunk]
+        projected = y @ g.projection
+        slack = 1e-14 + 4e-15 * (np.sqrt((y**2).sum(1)) + largest) ** 2
+        if circle is None:
+            return interval_pairs(
+                y, projected, slack, KEEP, g.values, g.anchors, g.basis, g.factor, g.log_det,
+                g.corners, g.shift, g.square,
+            )  # fmt: skip
+        return polygon_pairs(
+            y, projected, slack, KEEP, g.values, g.anchors, g.basis, g.inverse, g.log_det,
+            g.corners, g.shift, g.square, partition.first, partition.count, circle,
+        )  # fmt: skip
+
+    begins = range(0, max(size, 1), chunk)
+    if threads == 1 or len(begins) == 1:
+        parts = [run(begin) for begin in begins]
+    else:
+        with ThreadPoolExecutor(min(threads, len(begins))) as pool:
+            parts = list(pool.map(run, begins))
+    return tuple(np.concatenate(column) for column in zip(*parts, strict=True))
+
+
+def _pack(
+    partition: Partition,
+    geometry: RegionGeometry,
+    reduced: Array,
+    constant: Array,
+    lost: Array,
+    found: tuple[Array, ...],
+) -> Expectation:
+    log_evidence, energy, counts, region, rows = found
+    dim = partition.latent_dim
+    spread = rows[:, 1 + dim :][:, [0, 1, 1, 2] if dim == 2 else [0]]
+    return Expectation(
+        partition=partition,
+        geometry=geometry,
+        reduced=reduced,
+        constant=constant,
+        log_evidence=log_evidence,
+        energy=energy,
+        lost_mass=lost,
+        offsets=np.concatenate([[0], np.cumsum(counts)]),
+        region=region,
+        probability=np.ascontiguousarray(rows[:, 0]),
+        mean=np.ascontiguousarray(rows[:, 1 : 1 + dim]),
+        covariance=spread.reshape(-1, dim, dim),
+    )

@@ -1,0 +1,125 @@
+r"""The joint density on each region, whitened.
+
+On a region with anchor c, f(u) = f_c + J (u - c). With the augmented residual
+rho = [y - f_c ; -c] and the thin QR factorisation [J ; I] = Q C,
+
+.. math:: \log p(u, y) = -\tfrac12 |\rho - Q w|^2 + \text{const}, \qquad w = C (u - c),
+
+so that the posterior precision is C^T C, the posterior mean of the unbounded Gaussian is w = Q^T rho,
+and nothing is squared before it has been subtracted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from pyrolvm.exact.folding import Array, FoldedGenerator
+from pyrolvm.exact.partition import Partition
+from pyrolvm.exact.propagation import output_maps
+
+
+@dataclass(frozen=True)
+class RegionGeometry:
+    """Whitened regions, all arrays C-contiguous float64.
+
+    Attributes:
+        values: f at the anchors, ``(R, D')``.
+        anchors: c, ``(R, S)``.
+        basis: Transposed Q, ``(R, S, D' + S)``.
+        factor: Upper triangular C, ``(R, S, S)``.
+        inverse: Inverse of C, ``(R, S, S)``.
+        log_det: Log determinant of C, ``(R,)``.
+        corners: w at the vertices ``(V, 2)``, or at the interval's ends ``(R, 2)``.
+        projection: ``(D', R (S + 1))``, maps data to f_c . y and Q^T y for the bounds.
+        shift: What to subtract from Q^T y to get w of the unbounded mean, ``(R, S)``.
+        square: |f_c|^2 + |c|^2, ``(R,)``.
+    """
+
+    values: Array
+    anchors: Array
+    basis: Array
+    factor: Array
+    inverse: Array
+    log_det: Array
+    corners: Array
+    projection: Array
+    shift: Array
+    square: Array
+
+
+def orthogonalise(jacobian: Array) -> tuple[Array, Array]:
+    """Thin QR factorisation of [J ; I] for many regions, with a positive diagonal.
+
+    Args:
+        jacobian: Transposed Jacobians, ``(R, S, D')`` with S = 1 or 2.
+
+    Returns:
+        Transposed Q ``(R, S, D' + S)`` and upper triangular C ``(R, S, S)``.
+    """
+    size, dim, _ = jacobian.shape
+    eye = np.broadcast_to(np.eye(dim), (size, dim, dim))
+    basis = np.concatenate([jacobian, eye], axis=2)
+    factor = np.zeros((size, dim, dim))
+    for _ in range(2):
+        update = np.zeros_like(factor)
+        norm = np.sqrt(np.einsum("rk,rk->r", basis[:, 0], basis[:, 0]))
+        update[:, 0, 0] = norm
+        basis[:, 0] /= norm[:, None]
+        if dim == 2:
+            overlap = np.einsum("rk,rk->r", basis[:, 0], basis[:, 1])
+            basis[:, 1] -= overlap[:, None] * basis[:, 0]
+            norm = np.sqrt(np.einsum("rk,rk->r", basis[:, 1], basis[:, 1]))
+            update[:, 0, 1], update[:, 1, 1] = overlap, norm
+            basis[:, 1] /= norm[:, None]
+        factor = update if not factor.any() else update @ factor
+    return basis, factor
+
+
+def invert(factor: Array) -> Array:
+    """Invert upper triangular matrices ``(R, S, S)`` with S = 1 or 2."""
+    inverse = np.zeros_like(factor)
+    inverse[:, 0, 0] = 1 / factor[:, 0, 0]
+    if factor.shape[1] == 2:
+        inverse[:, 1, 1] = 1 / factor[:, 1, 1]
+        inverse[:, 0, 1] = -factor[:, 0, 1] * inverse[:, 0, 0] * inverse[:, 1, 1]
+    return inverse
+
+
+def whiten(folded: FoldedGenerator, partition: Partition) -> RegionGeometry:
+    """Whiten all regions of a generator.
+
+    Args:
+        folded: The generator.
+        partition: Its regions.
+
+    Returns:
+        What the kernels need, region by region.
+    """
+    values, jacobian = output_maps(folded, partition.anchors, partition.codes)
+    size, dim, width = jacobian.shape
+    anchors = partition.anchors
+    basis, factor = orthogonalise(jacobian)
+    if dim == 1:
+        ends = np.stack([partition.edges[:-1], partition.edges[1:]], 1)
+        corners = (ends - anchors) * factor[:, 0]
+    else:
+        owner = np.repeat(np.arange(size), partition.count)
+        offset = partition.vertices - anchors[owner]
+        corners = np.einsum("vst,vt->vs", factor[owner], offset)
+    projection = np.concatenate([values[:, None], basis[:, :, :width]], axis=1)
+    shift = np.einsum("rsk,rk->rs", basis[:, :, :width], values)
+    shift += np.einsum("rst,rt->rs", basis[:, :, width:], anchors)
+    return RegionGeometry(
+        values=np.ascontiguousarray(values),
+        anchors=np.ascontiguousarray(anchors),
+        basis=np.ascontiguousarray(basis),
+        factor=factor,
+        inverse=invert(factor),
+        log_det=np.log(np.diagonal(factor, axis1=1, axis2=2)).sum(1),
+        corners=np.ascontiguousarray(corners),
+        projection=np.ascontiguousarray(projection.transpose(2, 1, 0).reshape(width, -1)),
+        shift=np.ascontiguousarray(shift),
+        square=(values**2).sum(1) + (anchors**2).sum(1),
+    )

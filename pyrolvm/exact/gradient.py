@@ -1,0 +1,227 @@
+r"""Log evidence with exact first derivatives (Fisher's identity on frozen codes).
+
+.. math:: \partial_\theta \log p(x) = E_{p(z \mid x)} \big[ \partial_\theta \log N(x; g_\theta(z), \Sigma_x) \big]
+
+holds although the regions move with theta, because g is continuous across their borders. In
+whitened coordinates the prior's parameters sit in the first layer. With the posterior's moments
+summed over data, region by region, the right side is the gradient of a function of the region's
+affine maps, which autograd carries on to every layer.
+
+References:
+    Balestriero, Paris & Baraniuk (2020), Analytical Probability Distributions and Exact
+    Expectation-Maximization for Deep Generative Networks.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.sparse import csr_array
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from pyrolvm.exact.expectation import Expectation
+from pyrolvm.exact.folding import Array
+from pyrolvm.exact.partition import DEFAULT_BOX, DEFAULT_MAX_REGIONS, Partition
+from pyrolvm.exact.posterior import PiecewisePosterior
+from pyrolvm.exact.propagation import hidden_maps
+from pyrolvm.exact.solving import solve
+from pyrolvm.exact.stack import AffineStack
+
+
+def log_evidence(
+    stack: AffineStack,
+    x: Tensor,
+    *,
+    partition: Partition | None = None,
+    box: float = DEFAULT_BOX,
+    max_regions: int = DEFAULT_MAX_REGIONS,
+) -> Tensor:
+    """Exact log evidence, differentiable once in the generator's tensors and in x.
+
+    Args:
+        stack: The generator; one or two latent coordinates.
+        x: Observations, ``(N, D)``.
+        partition: Regions of this generator, if known.
+        box: See :func:`~pyrolvm.exact.solve`.
+        max_regions: See :func:`~pyrolvm.exact.solve`.
+
+    Returns:
+        Log p(x_n) in nats, float64, ``(N,)``. A second derivative raises ``RuntimeError``.
+
+    Raises:
+        LatentDimensionError: And whatever else :func:`~pyrolvm.exact.solve` raises.
+    """
+
+    def run() -> PiecewisePosterior:
+        return solve(stack, x, partition=partition, box=box, max_regions=max_regions)
+
+    scalars = (stack.noise_scale, stack.prior_loc, stack.prior_scale_tril)
+    return _LogEvidence.apply(run, stack.slopes, x, *scalars, *stack.weights, *stack.biases)
+
+
+class _LogEvidence(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, run: Any, slopes: Any, x: Tensor, *tensors: Tensor) -> Tensor:
+        posterior = run()
+        ctx.posterior, ctx.slopes = posterior, slopes
+        ctx.save_for_backward(x, *tensors)
+        return posterior.log_evidence.clone()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Any, ...]:
+        x, *tensors = ctx.saved_tensors
+        needed = ctx.needs_input_grad[2:]
+        sums = _Sums(ctx.posterior, x, upstream)
+        scale, loc, tril, *layers = tensors
+        weights, biases = layers[: len(layers) // 2], layers[len(layers) // 2 :]
+        gradients: list[Tensor | None] = [None] * (1 + len(tensors))
+        if needed[0]:
+            gradients[0] = sums.observation().to(x)
+        if needed[1]:
+            gradients[1] = sums.noise().to(scale)
+        last_weight, last_bias = 3 + len(weights), 3 + len(layers)
+        if needed[last_weight]:
+            gradients[last_weight] = sums.last_weight().to(weights[-1])
+        if needed[last_bias]:
+            gradients[last_bias] = sums.last_bias().to(biases[-1])
+        inner = {2: loc, 3: tril}
+        inner |= {4 + i: weight for i, weight in enumerate(weights[:-1])}
+        inner |= {4 + len(weights) + i: bias for i, bias in enumerate(biases[:-1])}
+        wanted = [index for index in inner if needed[index]]
+        if wanted:
+            leaves = {i: tensor.detach().double().cpu() for i, tensor in inner.items()}
+            for index in wanted:
+                leaves[index].requires_grad_()
+            with torch.enable_grad():
+                surrogate = sums.surrogate(
+                    leaves[2],
+                    leaves[3],
+                    [leaves[4 + i] for i in range(len(weights) - 1)],
+                    [leaves[4 + len(weights) + i] for i in range(len(biases) - 1)],
+                    ctx.slopes,
+                )
+                found = torch.autograd.grad(surrogate, [leaves[i] for i in wanted])
+            for index, gradient in zip(wanted, found, strict=True):
+                gradients[index] = gradient.to(inner[index])
+        return (None, None, *gradients)
+
+
+class _Sums:
+    """Posterior moments, weighted by the upstream gradient and summed over data.
+
+    The last hidden layer is h = H_0 + J (u - c) on each region (h = z if there is none).
+    """
+
+    def __init__(self, posterior: PiecewisePosterior, x: Tensor, upstream: Tensor) -> None:
+        folded, found = posterior.folded, posterior.expectation
+        self.weight = upstream.detach().double().cpu().numpy()
+        self.scale = folded.noise_scale
+        self.used = np.unique(found.region)
+        self.anchors = found.partition.anchors[self.used]
+        self.codes = found.partition.codes[self.used]
+        self.dim = folded.latent_dim
+        if folded.weights:
+            hidden, jacobian, _ = hidden_maps(folded, self.anchors, self.codes)
+            matrix, bias = folded.last, folded.last_bias
+            matrix = matrix if folded.basis is None else folded.basis @ matrix
+            self.matrix = matrix * self.scale[:, None]
+        else:
+            hidden = folded.to_latent(self.anchors)
+            tril = folded.prior_scale_tril
+            jacobian = np.broadcast_to(tril.T, (len(self.used), self.dim, self.dim))
+            matrix = folded.last if folded.basis is None else folded.basis @ folded.last
+            self.matrix = (matrix * self.scale[:, None]) @ np.linalg.inv(tril)
+            bias = folded.last_bias - self.matrix @ folded.prior_loc
+        self.maps = np.concatenate([hidden[:, None], jacobian], 1)
+        values = x.detach().double().cpu().numpy()
+        self.target = values - bias
+        self._collect(found)
+
+    def _collect(self, found: Expectation) -> None:
+        """Sum moments (1, u - c) over pairs: by datum for E h, by region for the surrogate."""
+        size, regions, dim = len(found.log_evidence), len(self.used), self.dim
+        column = np.searchsorted(self.used, found.region)
+        p, mean = found.probability, found.mean
+        first = np.concatenate([p[:, None], p[:, None] * mean], 1)
+        second = p[:, None, None] * (found.covariance + mean[:, :, None] * mean[:, None, :])
+        weight = self.weight[found.datum]
+        self.pairs = [
+            csr_array((first[:, i], column, found.offsets), shape=(size, regions))
+            for i in range(dim + 1)
+        ]
+        self.features = sum(m @ self.maps[:, i] for i, m in enumerate(self.pairs))
+        self.error = self.target - self.features @ self.matrix.T
+        self.outer = np.empty((regions, dim + 1, dim + 1))
+        for i in range(dim + 1):
+            total = np.bincount(column, weight * first[:, i], regions)
+            self.outer[:, 0, i] = self.outer[:, i, 0] = total
+            for j in range(dim if i else 0):
+                total = np.bincount(column, weight * second[:, i - 1, j], regions)
+                self.outer[:, i, j + 1] = total
+        total_outer = np.einsum("rih,rij,rjg->hg", self.maps, self.outer, self.maps, optimize=True)
+        weighted = self.features * self.weight[:, None]
+        self.spread = total_outer - weighted.T @ self.features
+
+    def observation(self) -> Tensor:
+        """Gradient in x, ``(N, D)``."""
+        return torch.from_numpy(-self.error / self.scale**2 * self.weight[:, None])
+
+    def last_bias(self) -> Tensor:
+        """Gradient in the last bias, ``(D,)``."""
+        return torch.from_numpy(self.weight @ self.error / self.scale**2)
+
+    def last_weight(self) -> Tensor:
+        """Gradient in the last weight matrix, ``(D, H)``."""
+        cross = (self.error * self.weight[:, None]).T @ self.features - self.matrix @ self.spread
+        return torch.from_numpy(cross / self.scale[:, None] ** 2)
+
+    def noise(self) -> Tensor:
+        """Gradient in the noise scale, ``(D,)``."""
+        square = self.weight @ self.error**2
+        square = square + np.einsum("dh,hg,dg->d", self.matrix, self.spread, self.matrix)
+        return torch.from_numpy(square / self.scale**3 - self.weight.sum() / self.scale)
+
+    def surrogate(
+        self,
+        loc: Tensor,
+        tril: Tensor,
+        weights: list[Tensor],
+        biases: list[Tensor],
+        slopes: tuple[float, ...],
+    ) -> Tensor:
+        """Function of the hidden layers and the prior whose gradient is that of the evidence."""
+        value, jacobian = self._frozen_maps(loc, tril, weights, biases, slopes)
+        pull = torch.from_numpy(self._pull())
+        return (pull[:, 0] * value).sum() + (pull[:, 1:] * jacobian).sum()
+
+    def _pull(self) -> Array:
+        """Derivative of the log evidence in each region's map of the last hidden layer."""
+        scaled = self.matrix / self.scale[:, None] ** 2
+        projected = (self.target @ scaled) * self.weight[:, None]
+        data = np.stack([m.T @ projected for m in self.pairs], 1)
+        model = np.einsum("rij,rjh->rih", self.outer, self.maps) @ (self.matrix.T @ scaled).T
+        return data - model
+
+    def _frozen_maps(
+        self,
+        loc: Tensor,
+        tril: Tensor,
+        weights: list[Tensor],
+        biases: list[Tensor],
+        slopes: tuple[float, ...],
+    ) -> tuple[Tensor, Tensor]:
+        tril = tril.tril()
+        value = torch.from_numpy(self.anchors) @ tril.T + loc
+        jacobian = tril.T.expand(len(value), -1, -1)
+        first = 0
+        for weight, bias, slope in zip(weights, biases, slopes, strict=True):
+            value, jacobian = value @ weight.T + bias, jacobian @ weight.T
+            active = torch.from_numpy(self.codes[:, first : first + len(bias)])
+            first += len(bias)
+            gains = torch.where(active, 1.0, slope).double()
+            value, jacobian = value * gains, jacobian * gains[:, None]
+        return value, jacobian

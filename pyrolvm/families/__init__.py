@@ -1,0 +1,25 @@
+"""Families of guide distributions q(z; λ).
+
+Amortized and per-datum guides choose λ; a family owns no weights.
+"""
+
+from pyrolvm.families.diagonal import Diagonal
+from pyrolvm.families.family import Family
+from pyrolvm.families.flow import Flow
+from pyrolvm.families.full import Full
+from pyrolvm.families.gaussian_mixture import GaussianMixture
+from pyrolvm.families.mixture import Mixture
+from pyrolvm.families.planar_flow import PlanarFlow
+from pyrolvm.families.registry import FAMILIES, make_family
+
+__all__ = [
+    "FAMILIES",
+    "Diagonal",
+    "Family",
+    "Flow",
+    "Full",
+    "GaussianMixture",
+    "Mixture",
+    "PlanarFlow",
+    "make_family",
+]

@@ -1,0 +1,92 @@
+r"""What every family offers: a map from a flat parameter vector to a distribution.
+
+.. math:: \lambda \in \mathbb{R}^P \mapsto q(z; \lambda), \qquad z \in \mathbb{R}^D
+
+A family has no weights of its own. An encoder that puts out λ and an oracle that holds one λ for
+each datum therefore search the same set of distributions, and the difference of their fits is the
+amortization gap alone.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float
+from pyro.distributions import TorchDistribution
+from torch import Tensor
+
+
+class Family(ABC):
+    """A set of densities over vectors, indexed by unconstrained parameters.
+
+    Args:
+        dim: Dimension D of the latent vector.
+
+    Raises:
+        ValueError: If the dimension is not a positive whole number.
+
+    Attributes:
+        name: The name that :func:`make_family` knows it by.
+    """
+
+    name: ClassVar[str]
+
+    def __init__(self, dim: int) -> None:
+        self.dim = positive(dim, "dimension of the latent vector")
+
+    @property
+    @abstractmethod
+    def num_parameters(self) -> int:
+        """Length P of a parameter vector."""
+
+    @abstractmethod
+    def distribution(self, parameters: Float[Tensor, "*batch P"]) -> TorchDistribution:
+        """Return q(z; λ) with the batch shape of the parameters and event shape ``(D,)``."""
+
+    @abstractmethod
+    def from_gaussian(
+        self, loc: Float[Tensor, "*batch D"], scale_tril: Float[Tensor, "*batch D D"]
+    ) -> Float[Tensor, "*batch P"]:
+        """Return the parameters of the member closest to a Gaussian that training can start from.
+
+        Args:
+            loc: Mean, shape ``(..., D)``.
+            scale_tril: Lower Cholesky factor of the covariance, shape ``(..., D, D)``.
+        """
+
+    @property
+    def initial(self) -> Float[Tensor, " P"]:
+        """Parameters of (about) the standard normal."""
+        return self.from_gaussian(torch.zeros(self.dim), torch.eye(self.dim))
+
+    def mean(self, parameters: Float[Tensor, "*batch P"]) -> Float[Tensor, "*batch D"]:
+        """Return the mean of q(z; λ).
+
+        Raises:
+            NotImplementedError: If the family has no closed form for it.
+        """
+        return self.distribution(parameters).mean
+
+    @abstractmethod
+    def covariance(self, parameters: Float[Tensor, "*batch P"]) -> Float[Tensor, "*batch D D"]:
+        """Return the covariance matrix of q(z; λ).
+
+        Raises:
+            NotImplementedError: If the family has no closed form for it.
+        """
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(dim={self.dim})"
+
+
+def positive(number: int, meaning: str) -> int:
+    """Return a count after checking it.
+
+    Raises:
+        ValueError: If it is not a positive whole number.
+    """
+    if not isinstance(number, int) or isinstance(number, bool) or number < 1:
+        raise ValueError(f"The {meaning} must be a positive whole number, but it is {number!r}.")
+    return number

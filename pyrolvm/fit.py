@@ -1,0 +1,189 @@
+"""Train a model and a guide with plain ``pyro.infer.SVI``.
+
+Around Pyro's own step stand one optimizer for all parameters, seeds, minibatches, checkpoints that
+a killed run goes on from, and a stop at the first loss or gradient that is not finite, before it
+has changed anything.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from pyro.infer import ELBO, SVI
+from torch import Tensor
+
+from pyrolvm.core import Data, FactorisationError, Guide, Model, tracing
+from pyrolvm.core.evaluation import reachable_modules
+from pyrolvm.core.program_state import parameter_name
+from pyrolvm.objectives import (
+    FusedOptimizer,
+    Patience,
+    SVILoop,
+    Train,
+    checked_objective,
+    training,
+)
+
+DEFAULT_BATCH = 128
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What training left.
+
+    Args:
+        model: The trained model.
+        guide: The trained guide.
+        losses: Loss of every step in nats per datum (the negative ELBO, unless another loss was
+            given).
+        seconds: Wall time, resumed parts included.
+        seed: Seed of the minibatches and the particles.
+        stopped_early: Whether patience ran out before all steps were taken.
+    """
+
+    model: Any
+    guide: Any
+    losses: Tensor
+    seconds: float
+    seed: int
+    stopped_early: bool = False
+
+    @property
+    def steps(self) -> int:
+        """Number of steps that were taken."""
+        return len(self.losses)
+
+
+def fit(
+    model: Callable[..., Any],
+    guide: Callable[..., Any],
+    data: Any,
+    *,
+    steps: int = 2000,
+    batch_size: int | None = None,
+    learning_rate: float = 3e-3,
+    decay: bool = True,
+    clip_norm: float | None = None,
+    num_particles: int = 1,
+    loss: ELBO | Callable[..., Tensor] | None = None,
+    train: Train = "both",
+    seed: int = 0,
+    patience: int | None = None,
+    validation: Any = None,
+    checkpoint: str | Path | None = None,
+    checkpoint_every: int = 250,
+    device: str | torch.device | None = None,
+    num_threads: int | None = 1,
+    progress: bool | str = True,
+) -> Fit:
+    """Train a model and a guide by stochastic variational inference.
+
+    Args:
+        model: A Pyro program.
+        guide: A Pyro program with the same arguments.
+        data: A tensor, or a mapping from argument name to tensor, rows first.
+        steps: Number of optimisation steps.
+        batch_size: Rows in a minibatch. Without it, 128 for PyroLVM's amortized pairs, and all
+            rows for other programs and for guides with parameters of their own for each datum.
+        learning_rate: Step size of Adam at the start.
+        decay: Whether the step size falls along half a cosine to 2 % at the last step.
+        clip_norm: Largest norm of the gradient.
+        num_particles: Draws of the guide for each datum and step.
+        loss: An objective of Pyro, or ``loss(model, guide, *args)``, summed over data; the
+            negative ELBO (``Trace_ELBO``) where it is None.
+        train: What learns: ``"both"``, ``"guide"`` (the model is frozen) or ``"model"``.
+        seed: The same seed gives the same result, bit for bit, on one machine.
+        patience: Stop after so many steps in which the loss (over ``validation`` if that is given,
+            else the mean training loss of the last 100 steps) has not fallen; the best state is
+            then restored.
+        validation: Data of the same form for ``patience``.
+        checkpoint: File from which a killed run of the same fit goes on, and to which it writes.
+        checkpoint_every: Steps between two checkpoints.
+        device: Where to train; model and guide are moved there.
+        num_threads: Threads of torch while training; None leaves them as they are. On a machine that
+            does other work, a second thread makes the steps of small models 30 times slower; large
+            networks on idle cores gain from more.
+        progress: Whether to show a progress bar; a text names it.
+
+    Returns:
+        The trained pair with its losses in nats per datum.
+
+    Raises:
+        DataError: If the data is empty, or not finite for a model of PyroLVM.
+        FactorisationError: If minibatches were asked for where a latent site lies outside the data
+            plate.
+        NonFiniteLossError: If a loss or gradient is not finite; names the step and the site, and
+            keeps the last good state in model, guide and checkpoint.
+        CheckpointError: If the checkpoint cannot be read or belongs to another fit.
+    """
+    if steps < 0:
+        raise ValueError(f"The number of steps cannot be negative, but it is {steps}.")
+    rows = Data.of(data)
+    if isinstance(model, Model):
+        rows.check_finite()
+    if device is not None:
+        for module in reachable_modules(model, guide):
+            module.to(device)
+        rows = rows.to(device)
+    size = _batch_size(model, guide, rows, batch_size)
+    facts = {
+        "steps": steps, "batch_size": size, "learning_rate": learning_rate, "decay": decay,
+        "clip_norm": clip_norm, "num_particles": num_particles, "train": train, "seed": seed,
+        "loss": type(loss).__name__, "model": _name(model), "guide": _name(guide), "data": _digest(rows),
+    }  # fmt: skip
+    path = None if checkpoint is None else Path(checkpoint)
+    optimizer = FusedOptimizer(
+        learning_rate,
+        steps if decay else None,
+        clip_norm=clip_norm,
+        name_of=functools.partial(parameter_name, model, guide),
+    )
+    objective = checked_objective(loss, num_particles)
+    with training(model, guide, train, seed, rows, num_threads) as (trained_model, trained_guide):
+        svi = SVI(
+            trained_model, trained_guide, optimizer, objective.loss, objective.loss_and_grads
+        )
+        run = SVILoop(model, guide, svi, optimizer, rows, size, seed, facts, path)
+        if path is not None and path.exists():
+            run.resume()
+        monitor = None if patience is None else Patience(patience, validation, objective, run)
+        run.go(steps, checkpoint_every, monitor, progress)
+    return Fit(model, guide, torch.tensor(run.losses), run.seconds, seed, len(run.losses) < steps)
+
+
+def _batch_size(model: Any, guide: Any, rows: Data, asked: int | None) -> int:
+    if asked is not None and asked < 1:
+        raise ValueError(f"A minibatch needs at least one row, but batch_size is {asked}.")
+    own = isinstance(model, Model) and isinstance(guide, Guide)
+    if asked is None:
+        asked = DEFAULT_BATCH if own and not guide.per_datum else rows.num_rows
+    size = min(asked, rows.num_rows)
+    if size < rows.num_rows and not own:
+        with torch.no_grad(), torch.random.fork_rng():
+            pair = tracing.run_once(model, guide, rows.rows(slice(0, size)))
+        outside = [name for name, site in pair.latents().items() if tracing.data_dim(site) is None]
+        if outside:
+            raise FactorisationError(
+                f"Minibatches need every latent site inside the plate {tracing.DATA_PLATE!r}, but "
+                f"{', '.join(map(repr, outside))} lies outside. Leave batch_size out to train on all rows, "
+                "or subsample inside the model's own plate."
+            )
+    return size
+
+
+def _name(program: Any) -> str:
+    return getattr(program, "__qualname__", type(program).__qualname__)
+
+
+def _digest(rows: Data) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in rows.items():
+        digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,115 @@
+"""The evidence log p(x) of each datum: exact where the model offers it, bounded elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from pyrolvm import exact
+from pyrolvm.core import Data, EvidenceError, HasPosterior, Model, PiecewiseAffine, evaluating
+from pyrolvm.diagnostics import iwae, iwae_standard_error
+
+EXACT_LATENT_DIMS = (1, 2)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """log p(x) and how it was obtained.
+
+    Args:
+        value: In nats, shape ``(N,)``.
+        standard_error: Shape ``(N,)``; 0 where it is exact.
+        method: ``"exact"``, or ``"iwae (K=1000, full)"``: the bound, its particles, its guide.
+        is_bound: Whether ``value`` is a lower bound in expectation.
+    """
+
+    value: Tensor
+    standard_error: Tensor
+    method: str
+    is_bound: bool
+
+
+def has_exact_evidence(model: Any) -> bool:
+    """Whether a model's evidence is known exactly."""
+    if isinstance(model, HasPosterior):
+        return True
+    return isinstance(model, PiecewiseAffine) and model.latent_dim in EXACT_LATENT_DIMS
+
+
+def log_evidence(
+    model: Any, x: Float[Tensor, "data obs_dim"]
+) -> Float[Tensor, " data"]:
+    """Exact log p(x), with exact first derivatives in the model's parameters.
+
+    Maximising it with any torch optimizer is exact maximum likelihood, without sampling.
+
+    Args:
+        model: A model with a closed-form evidence, or a piecewise-affine generator with one or two
+            latent dimensions.
+        x: Observations, shape ``(N, obs_dim)``.
+
+    Returns:
+        Nats, shape ``(N,)``.
+
+    Raises:
+        EvidenceError: If the evidence of this model is not known exactly.
+        DataError: If x has the wrong shape or is not finite.
+    """
+    if not has_exact_evidence(model):
+        dims = getattr(model, "latent_dim", None)
+        reason = (
+            f"is piecewise affine but has {dims} latent dimensions, and the exact engine serves 1 and 2"
+            if isinstance(model, PiecewiseAffine)
+            else "has neither a closed form nor a piecewise-affine Gaussian generator"
+        )
+        raise EvidenceError(
+            f"log_evidence needs a model whose evidence is known exactly, but "
+            f"{getattr(model, '__name__', type(model).__name__)} {reason}. "
+            "Bound it with a guide instead: diagnose(model, guide, x) reports the IWAE bound."
+        )
+    Data.of(x).check_finite()
+    if isinstance(model, Model):
+        model.batch_size(x, None)
+    if isinstance(model, HasPosterior):
+        return model.log_evidence(x)
+    return exact.log_evidence(model.affine_stack, x)
+
+
+def exact_evidence(model: Callable[..., Any], data: Any) -> Evidence | None:
+    """Exact evidence of a model in double precision, or None where the model does not offer it.
+
+    Args:
+        model: A Pyro program.
+        data: What it observes.
+    """
+    rows = Data.of(data)
+    if not has_exact_evidence(model) or rows.positional is None:
+        return None
+    with evaluating(model):
+        value = log_evidence(model, rows.positional.double())
+    return Evidence(value, torch.zeros_like(value), "exact", is_bound=False)
+
+
+def iwae_evidence(log_weights: Float[Tensor, "particle data"], guide: str) -> Evidence:
+    r"""Importance-weighted lower bound on the evidence.
+
+    .. math:: \log \frac{1}{K} \sum_k \frac{p(x, z_k)}{q(z_k \mid x)}, \qquad z_k \sim q
+
+    Args:
+        log_weights: Of K draws of a guide, shape ``(K, N)``.
+        guide: Name of the guide, for the record.
+
+    References:
+        Burda, Grosse & Salakhutdinov (2016), Importance Weighted Autoencoders.
+    """
+    return Evidence(
+        iwae(log_weights),
+        iwae_standard_error(log_weights),
+        f"iwae (K={len(log_weights)}, {guide})",
+        is_bound=True,
+    )

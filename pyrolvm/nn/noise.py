@@ -1,0 +1,46 @@
+"""The scale of Gaussian noise, learned with a floor or fixed."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+
+class LearnedScale(nn.Module):
+    r"""A positive scale :math:`\sigma = f + \exp(s)` with a floor f.
+
+    The likelihood of a flexible generator grows without bound as the noise goes to 0 (Mattei &
+    Frellsen 2018); the floor keeps training away from there.
+
+    Args:
+        scale: Value at the start, more than the floor.
+        size: Number of scales.
+        floor: Smallest value that training can reach.
+        learn: Whether the scale is trained.
+
+    Raises:
+        ValueError: If the scale is not larger than its floor.
+    """
+
+    raw: Tensor
+
+    def __init__(
+        self, scale: float, size: int = 1, *, floor: float = 1e-3, learn: bool = True
+    ) -> None:
+        super().__init__()
+        if not math.isfinite(scale) or scale <= floor:
+            raise ValueError(
+                f"A noise scale must be finite and larger than its floor {floor}, but it is {scale}."
+            )
+        self.floor = floor
+        raw = torch.full((size,), math.log(scale - floor))
+        if learn:
+            self.raw = nn.Parameter(raw)
+        else:
+            self.register_buffer("raw", raw)
+
+    def forward(self) -> Tensor:
+        """Return the scale, shape ``(size,)``."""
+        return self.floor + self.raw.exp()

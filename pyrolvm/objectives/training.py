@@ -1,0 +1,75 @@
+"""The surroundings of training: seeds, an isolated parameter store, frozen programs; all put back afterwards."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any, Literal
+
+import pyro
+import torch
+from pyro import poutine
+from torch import nn
+
+from pyrolvm.core import Data, own_parameters
+from pyrolvm.core.evaluation import reachable_modules
+
+Train = Literal["both", "guide", "model"]
+
+
+@contextmanager
+def training(
+    model: Any, guide: Any, train: Train, seed: int, rows: Data, num_threads: int | None
+) -> Iterator[tuple[Any, Any]]:
+    """Seed, isolate the parameter store, freeze what does not learn; and put all back afterwards."""
+    if train not in ("both", "guide", "model"):
+        raise ValueError(f"train should be 'both', 'guide' or 'model', but it is {train!r}.")
+    with ExitStack() as stack:
+        devices = {t.device.index or 0 for _, t in rows.items() if t.device.type == "cuda"}
+        stack.enter_context(torch.random.fork_rng(devices=sorted(devices)))
+        state = pyro.util.get_rng_state()
+        stack.callback(pyro.util.set_rng_state, state)
+        pyro.set_rng_seed(seed)
+        if num_threads is not None:
+            stack.callback(torch.set_num_threads, torch.get_num_threads())
+            torch.set_num_threads(num_threads)
+        stack.enter_context(own_parameters(model, guide))
+        stack.enter_context(warnings.catch_warnings())
+        warnings.filterwarnings("ignore", message="Encountered (NaN|[+-]?inf)")
+        frozen = {"both": [], "guide": [model], "model": [guide]}[train]
+        stack.callback(_clear_gradients, model, guide)
+        for program in frozen:
+            stack.enter_context(_frozen(program))
+        yield tuple(
+            poutine.block(program, hide_types=["param"])
+            if program in frozen and not isinstance(program, nn.Module)
+            else program
+            for program in (model, guide)
+        )
+
+
+@contextmanager
+def _frozen(program: Any) -> Iterator[None]:
+    if not isinstance(program, nn.Module):
+        yield
+        return
+    learning = [parameter for parameter in program.parameters() if parameter.requires_grad]
+    modes = [(part, part.training) for part in program.modules()]
+    try:
+        for parameter in learning:
+            parameter.requires_grad_(False)
+        program.eval()
+        yield
+    finally:
+        for parameter in learning:
+            parameter.requires_grad_(True)
+        for part, mode in modes:
+            part.training = mode
+
+
+def _clear_gradients(*programs: Any) -> None:
+    for module in reachable_modules(*programs):
+        module.zero_grad(set_to_none=True)
+    for _, value in pyro.get_param_store().named_parameters():
+        value.grad = None

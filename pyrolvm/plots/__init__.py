@@ -1,0 +1,24 @@
+"""Figures from a comparison tree: pure functions, one figure a file, light and dark."""
+
+from pyrolvm.plots.comparison import ComparisonView, read_comparison
+from pyrolvm.plots.contours import posterior_contours
+from pyrolvm.plots.gaps import gap_bars
+from pyrolvm.plots.khat import khat_per_datum
+from pyrolvm.plots.per_datum_gaps import gap_per_datum
+from pyrolvm.plots.prior_samples import prior_samples
+from pyrolvm.plots.reconstructions import reconstructions
+from pyrolvm.plots.saving import save
+from pyrolvm.plots.training import training_curves
+
+__all__ = [
+    "ComparisonView",
+    "gap_bars",
+    "gap_per_datum",
+    "khat_per_datum",
+    "posterior_contours",
+    "prior_samples",
+    "read_comparison",
+    "reconstructions",
+    "save",
+    "training_curves",
+]

@@ -1,0 +1,199 @@
+"""Models and guides by name, and the short specifications in which the command line takes them.
+
+A specification is a name and, after colons, its parts: ``amortized:full:128x128`` is an encoder with two
+hidden layers into the family of full-covariance Gaussians, ``cpa-generator:2:32:activation=abs`` a
+generator with 2 latents and one hidden layer.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pyrolvm.core import Guide, Model, UnknownNameError, serves
+from pyrolvm.families import FAMILIES
+from pyrolvm.guides import Amortized, Exact, ExactCPA, PerDatum
+from pyrolvm.models import VAE, CPAGenerator, LinearGaussian
+
+MODELS: dict[str, type[Model]] = {
+    "cpa-generator": CPAGenerator,
+    "linear-gaussian": LinearGaussian,
+    "vae": VAE,
+}
+
+GUIDES: dict[str, type[Guide]] = {
+    "amortized": Amortized,
+    "per-datum": PerDatum,
+    "exact": Exact,
+    "exact-cpa": ExactCPA,
+}
+
+DEFAULT_GUIDES = ("diagonal", "full", "mixture", "flow", "per-datum")
+DEFAULT_ENCODER = (128, 128)
+
+
+class SpecificationError(UnknownNameError):
+    """A specification has a part that its model or guide does not take."""
+
+    def __init__(self, text: str, part: str, wanted: str) -> None:
+        ValueError.__init__(self, f"{text!r} has the part {part!r}, but {wanted}.")
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The parts of a specification.
+
+    Args:
+        name: What stands before the first colon.
+        words: Parts that are words.
+        numbers: Parts that are whole numbers.
+        widths: Widths of hidden layers (``128x128``; ``affine`` for none), None where not given.
+        options: Parts of the form ``key=value``.
+    """
+
+    name: str
+    words: tuple[str, ...]
+    numbers: tuple[int, ...]
+    widths: tuple[int, ...] | None
+    options: Mapping[str, Any]
+
+
+def parse(text: str, *, numbers: int = 0) -> Parts:
+    """Take a specification apart.
+
+    Args:
+        text: For example ``"amortized:full:128x128"``.
+        numbers: How many leading whole numbers are numbers; later ones are widths of one layer.
+
+    Raises:
+        SpecificationError: If a part is empty.
+
+    >>> parse("cpa-generator:2:32x32:activation=abs", numbers=1).widths
+    (32, 32)
+    """
+    name, *rest = text.split(":")
+    words, found, options = [], [], {}
+    widths: tuple[int, ...] | None = None
+    for part in rest:
+        if re.fullmatch(r"\d+", part) and len(found) < numbers:
+            found.append(int(part))
+        elif re.fullmatch(r"\d+(x\d+)*", part):
+            widths = tuple(int(width) for width in part.split("x"))
+        elif part == "affine":
+            widths = ()
+        elif re.fullmatch(r"\w+=[^=]+", part):
+            key, value = part.split("=")
+            options[key] = _value(value)
+        elif re.fullmatch(r"[A-Za-z][\w-]*", part):
+            words.append(part)
+        else:
+            raise SpecificationError(
+                text, part, "parts are words, numbers, widths like 128x128, or key=value"
+            )
+    return Parts(name, tuple(words), tuple(found), widths, options)
+
+
+def make_model(text: str, obs_dim: int) -> Model:
+    """Build a model from ``name[:latent_dim][:widths][:key=value…]``.
+
+    Args:
+        text: The specification.
+        obs_dim: Dimension of the data.
+
+    Raises:
+        UnknownNameError: If the name or an option is not known.
+
+    >>> make_model("vae:3:64x64:likelihood=bernoulli", obs_dim=5).latent_dim
+    3
+    """
+    parts = parse(text, numbers=1)
+    kind = _known("model", parts.name, MODELS)
+    if parts.words:
+        raise SpecificationError(text, parts.words[0], "a model takes numbers, widths and key=value")
+    arguments: dict[str, Any] = {"latent_dim": parts.numbers[0] if parts.numbers else 2}
+    if parts.widths is not None:
+        arguments["hidden"] = parts.widths
+    if "learn_noise" in inspect.signature(kind).parameters:
+        arguments["learn_noise"] = True
+    arguments |= parts.options
+    _check_options(text, kind, arguments)
+    return kind(obs_dim=obs_dim, **arguments)
+
+
+def make_guide(text: str, model: Model) -> Guide:
+    """Build a guide from ``name[:family][:widths][:key=value…]``; a family alone is an amortized guide.
+
+    Args:
+        text: The specification.
+        model: The model that it is for.
+
+    Raises:
+        UnknownNameError: If the name, the family or an option is not known.
+        IncompatiblePairError: If the guide cannot serve the model.
+    """
+    parts = parse(text)
+    if parts.name in FAMILIES:
+        parts = Parts("amortized", (parts.name, *parts.words), (), parts.widths, parts.options)
+    kind = _known("guide", parts.name, {**GUIDES, **FAMILIES})
+    takes = inspect.signature(kind).parameters
+    arguments: dict[str, Any] = {}
+    if parts.words:
+        if "family" not in takes or len(parts.words) > 1:
+            raise SpecificationError(text, parts.words[-1], f"{parts.name} takes no such word")
+        arguments["family"] = parts.words[0]
+    if "hidden" in takes:
+        arguments["hidden"] = DEFAULT_ENCODER if parts.widths is None else parts.widths
+    elif parts.widths is not None:
+        raise SpecificationError(text, "x".join(map(str, parts.widths)), f"{parts.name} has no encoder")
+    arguments |= parts.options
+    _check_options(text, kind, arguments)
+    return kind(model, **arguments)
+
+
+def default_guides(model: Model) -> tuple[str, ...]:
+    """Specifications of the guides that a comparison takes when it is given none."""
+    served = guides_for(model)
+    last = tuple(name for name in ("exact-cpa", "exact") if name in served)[:1]
+    return (*DEFAULT_GUIDES, *last)
+
+
+def guides_for(model: Model) -> list[str]:
+    """Names of the guides that serve a model."""
+    return [name for name, kind in GUIDES.items() if _builds(kind, model)]
+
+
+def _builds(kind: type[Guide], model: Model) -> bool:
+    if not serves(kind, model):
+        return False
+    try:
+        kind(model)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def _known(what: str, name: str, known: Mapping[str, Any]) -> Any:
+    if name not in known:
+        raise UnknownNameError(what, name, known)
+    return known[name]
+
+
+def _check_options(text: str, kind: type, arguments: Mapping[str, Any]) -> None:
+    parameters = inspect.signature(kind).parameters
+    takes = [name for name in parameters if name not in ("model", "obs_dim")]
+    open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    for key in arguments:
+        if key not in takes and not open_ended:
+            raise UnknownNameError(f"option of {text!r}", key, takes)
+
+
+def _value(text: str) -> Any:
+    for convert in (int, float):
+        try:
+            return convert(text)
+        except ValueError:
+            pass
+    return {"true": True, "false": False, "none": None}.get(text.lower(), text)

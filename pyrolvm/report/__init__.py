@@ -1,0 +1,8 @@
+"""One HTML page, and one table of text, from a comparison tree."""
+
+from pyrolvm.report.answer import Answer, answer
+from pyrolvm.report.page import render, write
+from pyrolvm.report.sections import figures
+from pyrolvm.report.table import columns, format_cells
+
+__all__ = ["Answer", "answer", "columns", "figures", "format_cells", "render", "write"]

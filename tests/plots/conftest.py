@@ -1,0 +1,28 @@
+"""The synthetic comparison, for the tests of figures."""
+
+from __future__ import annotations
+
+import runpy
+from pathlib import Path
+
+import pytest
+
+build = runpy.run_path(str(Path(__file__).parents[1] / "report" / "synthetic.py"))[
+    "comparison_tree"
+]
+
+
+@pytest.fixture(scope="session")
+def tree():
+    return build()
+
+
+@pytest.fixture(scope="session")
+def bounded_tree():
+    return build(is_bound=True)
+
+
+@pytest.fixture
+def own_tree():
+    """A tree of the test's own, to change."""
+    return build()

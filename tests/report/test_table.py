@@ -1,0 +1,79 @@
+"""The table as text."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from pyrolvm.core.errors import DataError
+from pyrolvm.report import columns, format_cells
+
+
+def cell(tree, guide, header):
+    headers, rows = format_cells(tree)
+    return next(row for row in rows if row[0] == guide)[headers.index(header)]
+
+
+def test_one_row_a_guide_in_order(tree):
+    _, rows = format_cells(tree)
+    assert [row[0] for row in rows] == [str(name) for name in tree["table"]["guide"].values]
+
+
+def test_numbers_carry_their_errors(tree):
+    assert cell(tree, "flow", "gap (nats)") == "0.420 ± 0.041"
+
+
+def test_exact_guide_has_gap_zero(tree):
+    assert cell(tree, "exact-cpa", "gap (nats)") == "0"
+
+
+def test_constant_weights_show_minus_infinity(tree):
+    assert cell(tree, "exact-cpa", "k-hat (median)") == "−∞"
+
+
+def test_a_missing_split_is_a_dash(tree):
+    assert cell(tree, "per-datum", "amortization (nats)") == "–"
+
+
+@pytest.mark.parametrize("header", ["log p(x) (nats)", "gap (nats)", "approximation (nats)"])
+def test_bounds_are_marked(bounded_tree, header):
+    assert cell(bounded_tree, "full", header).startswith("≥ ")
+
+
+@pytest.mark.parametrize("header", ["amortization (nats)", "ELBO (nats)"])
+def test_what_the_evidence_does_not_enter_is_not_marked(bounded_tree, header):
+    assert "≥" not in cell(bounded_tree, "full", header)
+
+
+def test_overlap_needs_outside_evidence(tree, bounded_tree):
+    assert "BC²" in format_cells(tree)[0]
+    headers = format_cells(bounded_tree)[0]
+    assert "BC²" not in headers
+    assert "ESS of √w" in headers
+
+
+def test_every_column_has_a_note(tree):
+    assert all(len(column.note) > 30 for column in columns(tree))
+
+
+def test_columns_without_numbers_are_left_out(own_tree):
+    table = own_tree["table"].to_dataset()[["elbo", "log_evidence", "gap"]]
+    own_tree["table"] = xr.DataTree(table)
+    assert format_cells(own_tree)[0] == ["guide", "ELBO (nats)", "log p(x) (nats)", "gap (nats)"]
+
+
+@pytest.mark.parametrize("column", ["gap", "elbo", "log_evidence"])
+def test_a_missing_column_is_named(own_tree, column):
+    own_tree["table"] = xr.DataTree(own_tree["table"].to_dataset().drop_vars(column))
+    with pytest.raises(DataError, match=f"lacks {column}"):
+        format_cells(own_tree)
+
+
+def test_an_empty_table_is_refused():
+    table = xr.Dataset(
+        {key: ("guide", np.empty(0)) for key in ("elbo", "log_evidence", "gap")},
+        coords={"guide": np.empty(0, dtype=str)},
+    )
+    with pytest.raises(DataError, match="no rows"):
+        format_cells(xr.DataTree.from_dict({"/table": table}))
