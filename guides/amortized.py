@@ -77,7 +77,7 @@ class Amortized(Guide):
     ) -> Tensor:
         """Sample the latent site given observations of shape ``(N, obs_dim)``."""
         parameters = self.parameters_for(self.observations(x, self.obs_dim))
-        with pyro.plate("data", len(parameters), dim=-1):
+        with pyro.plate("data", parameters.shape[-2], dim=-1):
             return pyro.sample(self.site, self.family.distribution(parameters))
 
     def parameters_for(self, x: Float[Tensor, "data obs_dim"]) -> Float[Tensor, "data P"]:

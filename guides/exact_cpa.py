@@ -116,7 +116,7 @@ class ExactCPA(Guide):
         if model.latent_dim > MAX_LATENT_DIM:
             raise IncompatiblePairError(
                 f"ExactCPA serves generators with 1 or {MAX_LATENT_DIM} latent dimensions, "
-                f"but this one has {model.latent_dim}: the number of its affine regions grows too fast. "
+                f"but this one has {model.latent_dim}: its affine regions become too many. "
                 "Guides that serve it: Amortized, PerDatum."
             )
         self._latest: tuple[list[Tensor], PiecewisePosterior] | None = None

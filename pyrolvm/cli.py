@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import App, CycloptsError, Parameter
 
 from pyrolvm import __version__
-from pyrolvm.core.errors import PyroLVMError
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -214,18 +213,19 @@ def data_where() -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line; errors of use are one sentence on stderr and exit code 2."""
+    """Run the command line; what a user can mend is one sentence on stderr and exit code 2."""
     try:
         app(arguments, exit_on_error=False, print_error=False)
-    except (PyroLVMError, CycloptsError, OSError, ValueError) as error:
-        if isinstance(error, ValueError) and not isinstance(error, (PyroLVMError, CycloptsError)):
-            if not type(error).__module__.startswith(("builtins", "pyrolvm")):
-                raise
+    except KeyboardInterrupt:
+        print("\npyrolvm: interrupted; the same command goes on from here.", file=sys.stderr)
+        sys.exit(130)
+    except Exception as error:
+        from pyrolvm.core.errors import PyroLVMError
+
+        if not isinstance(error, (PyroLVMError, CycloptsError, OSError)):
+            raise
         print(f"pyrolvm: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        print("pyrolvm: interrupted; the same command goes on from here.", file=sys.stderr)
-        sys.exit(130)
 
 
 def _run_compare(config: dict[str, Any], out: Path | None) -> None:
@@ -347,11 +347,15 @@ def _split(dataset: Dataset, seed: int) -> tuple[Any, Any, str]:
 def _check_device(device: str) -> None:
     import torch
 
+    from pyrolvm.core.errors import DeviceError
+
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
-        raise ValueError(f"--device {device} cannot be used here ({reason}); try --device cpu.") from error
+        raise DeviceError(
+            f"--device {device} cannot be used here ({reason}). Try --device cpu."
+        ) from error
 
 
 def _digest(data: str) -> str:
@@ -376,12 +380,16 @@ def _repeated(path: Path, asked: dict[str, Any]) -> dict[str, Any]:
 
 def _print_table(tree: xr.DataTree) -> None:
     from rich.console import Console
+    from rich.measure import Measurement
 
     from pyrolvm.report import format_cells
 
     headers, rows = format_cells(tree)
-    console = Console(width=None if sys.stdout.isatty() else 200)
-    console.print(_rich_table(f"Scored: {tree.attrs['scored']}", headers, rows))
+    table = _rich_table(f"Scored: {tree.attrs['scored']}", headers, rows)
+    console = Console()
+    if not sys.stdout.isatty():  # a file or a pipe takes lines of any length
+        console.width = Measurement.get(console, console.options.update(width=999), table).maximum
+    console.print(table)
     print(f"Evidence: {tree.attrs['evidence_method']}. All densities in nats per datum.")
 
 

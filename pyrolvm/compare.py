@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 Training = Literal["guides", "together", "nothing"]
 TEST_FRACTION = 0.2
-PREDICTIVE_DRAWS = 40
+PREDICTIVE_DRAWS = 20
 PRIOR_DRAWS = 64
 NUM_PICTURES = 4
 

@@ -56,3 +56,7 @@ class UnknownNameError(PyroLVMError, ValueError):
         near = get_close_matches(name, known, n=1, cutoff=0.5)
         hint = f" Did you mean {near[0]!r}?" if near else ""
         super().__init__(f"Unknown {kind} {name!r}.{hint} Known: {', '.join(known)}.")
+
+
+class DeviceError(PyroLVMError, ValueError):
+    """A device was asked for that this machine does not have."""

@@ -13,7 +13,7 @@ from pyrolvm.core.model import ProgramMeta, unique_name
 from pyrolvm.core.pairing import record_guide, require_capabilities
 
 
-class Guide(PyroModule, metaclass=ProgramMeta):
+class Guide(PyroModule, metaclass=ProgramMeta):  # type: ignore[metaclass]
     """An approximate (or exact) posterior q(z | x) for a model.
 
     A subclass states the capabilities that it ``requires`` of a model and writes ``forward`` with

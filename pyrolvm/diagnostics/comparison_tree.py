@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
 NUM_CHAINS = 4
-KEPT_CELLS = 400_000
+KEPT_CELLS = 120_000
 """Draws times data that a tree keeps for each guide; the figures rest on all draws."""
 
 

@@ -43,7 +43,8 @@ class RowTable(nn.Module):
             self._first_row = {key: row for row, key in reversed(list(enumerate(keys)))}
             has_duplicates = len(self._first_row) < len(keys)
             self._own_index = self._find(self.rows) if has_duplicates else None
-        if x.shape == self.rows.shape and torch.equal(x, self.rows.to(x.dtype)):
+        alike = x.shape == self.rows.shape and x.device == self.rows.device
+        if alike and torch.equal(x, self.rows.to(x.dtype)):
             index = self._own_index
         else:
             index = self._find(x)
@@ -63,8 +64,8 @@ class RowTable(nn.Module):
             raise DataError(
                 f"There are parameters for the {len(self.rows)} rows that the guide was "
                 f"initialised with, but {found.count(-1)} of the {len(found)} given rows (the "
-                f"first is row {found.index(-1)}) are not among them. Call initialise(x) with all rows first, "
-                "or use Amortized for new data."
+                f"first is row {found.index(-1)}) are not among them. Call initialise(x) with all "
+                "rows first, or use Amortized for new data."
             )
         return torch.tensor(found, device=self.rows.device)
 

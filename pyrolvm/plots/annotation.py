@@ -103,8 +103,8 @@ def label_ends(axes: Axes, labels: Sequence[EndLabel], height_inches: float) -> 
         labels: One a line.
         height_inches: Height of the axes on the page.
     """
-    low, high = axes.get_ylim()
-    fractions = [(np.clip(label.height, low, high) - low) / (high - low) for label in labels]
+    onto = axes.transScale + axes.transLimits
+    fractions = [float(np.clip(onto.transform((0, one.height))[1], 0, 1)) for one in labels]
     heights = spread(fractions, 1.35 * SMALL / POINTS / height_inches)
     heights -= max(0.0, heights.max(initial=0.0) - 1.0)
     for label, start, end in zip(labels, fractions, heights, strict=True):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import xarray as xr
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import FuncFormatter, NullLocator, PercentFormatter
 from numpy.typing import NDArray
 
 from pyrolvm.core.errors import DataError
 from pyrolvm.plots.annotation import EndLabel, label_ends, room_for, shortened
-from pyrolvm.plots.comparison import read_comparison
+from pyrolvm.plots.comparison import ZERO_GAP, read_comparison
 from pyrolvm.plots.quantities import number
 from pyrolvm.plots.theme import (
     WIDE,
@@ -22,7 +23,10 @@ from pyrolvm.plots.theme import (
 )
 
 HEIGHT = 3.5
-LEFT, BOTTOM, TOP = 0.62, 0.55, 0.2
+SKEW = 10
+"""Largest gap over the upper quartile above which a linear axis would hide most data."""
+
+LEFT, BOTTOM, TOP = 0.75, 0.55, 0.2
 
 
 def gap_per_datum(tree: xr.DataTree, theme: ThemeName = "light", *, width: float = WIDE) -> Figure:
@@ -71,9 +75,35 @@ def gap_per_datum(tree: xr.DataTree, theme: ThemeName = "light", *, width: float
         axes.xaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
         axes.set_xlabel("share of the data, sorted by gap")
         sign = " (≥)" if comparison.is_bound else ""
-        axes.set_ylabel(f"gap of a datum, nats{sign}")
+        bend = _bend(list(sorted_gaps.values()))
+        if bend is not None:
+            _bend_axis(axes, bend)
+        scale = "" if bend is None else f"\n(logarithmic above {number(bend, 1)})"
+        axes.set_ylabel(f"gap of a datum, nats{sign}{scale}")
         label_ends(axes, labels, plot[1])
     return figure
+
+
+def _bend(gaps: list[NDArray[np.float64]]) -> float | None:
+    """Gap above which the axis is logarithmic; None where a linear axis shows all there is."""
+    pooled = np.concatenate([gap for gap in gaps if np.median(gap) > ZERO_GAP] or gaps)
+    typical, largest = float(np.quantile(pooled, 0.75)), float(pooled.max())
+    if typical <= ZERO_GAP or largest < SKEW * typical:
+        return None
+    return float(10 ** np.floor(np.log10(typical)))
+
+
+def _bend_axis(axes: Axes, bend: float) -> None:
+    """Linear between -bend and bend, logarithmic beyond, with ticks that are plain numbers."""
+    low, high = axes.dataLim.intervaly
+    axes.set_yscale("symlog", linthresh=bend)
+    decades = bend * 10.0 ** np.arange(0, np.ceil(np.log10(high / bend)) + 1)
+    ticks = [0.0, *(step * decade for decade in decades for step in (1, 3))]
+    ticks += [-tick for tick in ticks[1:] if -tick >= low]
+    axes.set_yticks(sorted(tick for tick in ticks if tick <= 1.5 * high), minor=False)
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value, 2)))
+    axes.set_ylim(min(1.3 * low, -0.15 * bend), 1.4 * high)
 
 
 def _sorted(gap: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -85,4 +115,4 @@ def _shares(size: int) -> NDArray[np.float64]:
 
 
 def _tidy(gap: float) -> float:
-    return 0.0 if abs(gap) < 1e-6 else float(gap)
+    return 0.0 if abs(gap) < ZERO_GAP else float(gap)

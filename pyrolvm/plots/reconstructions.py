@@ -152,8 +152,12 @@ def _points(
     lines = math.ceil(len(rows) / columns)
     figure = Figure(figsize=(width, 2.1 * lines + 0.35), layout="constrained")
     styles = guide_styles(comparison, look)
+    planes = np.concatenate([_plane(values) for values in (data, *rows.values())])
+    limits = [_with_margin(planes[:, axis]) for axis in (0, 1)]
     for index, (name, mean) in enumerate(rows.items()):
         axes = figure.add_subplot(lines, columns, index + 1)
+        axes.set_xlim(*limits[0])
+        axes.set_ylim(*limits[1])
         first, second = _plane(data), _plane(mean)
         for start, end in zip(first, second, strict=True):
             axes.plot(*zip(start, end, strict=True), color=styles[name].color, linewidth=0.9)
@@ -166,6 +170,12 @@ def _points(
         axes.set_ylabel("x₂" if data.shape[1] == 2 else "x")
         dress(axes, look)
     return figure
+
+
+def _with_margin(values: NDArray[np.float64]) -> tuple[float, float]:
+    low, high = finite_limits(values)
+    margin = 0.08 * (high - low) or 0.5
+    return low - margin, high + margin
 
 
 def _plane(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -83,8 +83,9 @@ def _khat_caption(comparison: ComparisonView) -> str:
 def _sorted_caption(_: ComparisonView) -> str:
     return (
         "Each line sorts the data by their own gap: flat and low is a guide that is right "
-        "everywhere, a steep right end one that fails on a few data. A datum’s gap is an "
-        "estimate from a finite number of draws and may dip below 0."
+        "everywhere, a steep right end one that fails on a few data (where those would squeeze "
+        "the rest, the axis turns logarithmic, as its label says). A datum’s gap is an estimate "
+        "from a finite number of draws and may dip below 0."
     )
 
 

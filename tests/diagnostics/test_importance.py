@@ -34,7 +34,7 @@ def weights_of_gaussians(variance, num_particles, size):
 
 
 class TestAgainstOthers:
-    @pytest.mark.parametrize("num_particles", [25, 100, 400, 2500])
+    @pytest.mark.parametrize("num_particles", [100, 400, 900, 2500])
     def test_psis_equals_arviz(self, num_particles):
         # These K have whole 3√K: ArviZ rounds the tail length down, the paper, loo and Pyro up.
         log_weights = weights_of_spread(num_particles, 12)

@@ -139,7 +139,7 @@ def plane_quadrature(
         if longest <= width:
             break
         # halve the longest side, after turning it to the front
-        order = (sides.argmax(1)[:, None] + 2 + torch.arange(3)) % 3
+        order = (sides.argmax(1)[:, None] + torch.arange(3)) % 3
         triangles = torch.take_along_dim(triangles, order[:, :, None], 1)
         a, b, c = triangles.unbind(1)
         middle = 0.5 * (a + b)

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from pyro.infer import Trace_ELBO
 
 from pyrolvm.core import Guide, IncompatiblePairError, evaluating, log_densities
 from pyrolvm.guides import Exact
@@ -29,8 +30,6 @@ class TestExact(GuideContract):
         torch.testing.assert_close(log_weights, evidence.expand(20, 7), rtol=1e-9, atol=1e-9)
 
     def test_gradient_of_the_elbo_is_that_of_the_evidence(self) -> None:
-        from pyro.infer import Trace_ELBO
-
         model = self.make_model().double()
         x = torch.randn(5, 4, dtype=torch.float64)
         loss = Trace_ELBO().differentiable_loss(model, Exact(model), x)

@@ -143,7 +143,7 @@ class TestPerDatum(GuideContract):
         torch.testing.assert_close(other.parameters_for(x), oracle.parameters_for(x))
 
     def test_state_of_the_same_rows_is_loaded_in_place(self) -> None:
-        """An optimizer that holds the parameters must go on with them after a restored checkpoint."""
+        """An optimizer that holds the parameters goes on with them after a restored state."""
         oracle = PerDatum(self.make_model()).initialise(torch.randn(8, 4))
         held = oracle.variational_parameters
         state = {name: value + 1 for name, value in oracle.state_dict().items()}

@@ -9,6 +9,7 @@ from matplotlib import rcParams
 from matplotlib.collections import PathCollection
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 
 from pyrolvm import plots
@@ -31,6 +32,10 @@ OPTIONAL = [figure for figure in FIGURES if figure is not plots.gap_bars]
 
 def texts(figure: Figure) -> str:
     return "\n".join(text.get_text() for text in figure.findobj(Text))
+
+
+def bars_of(figure: Figure) -> list[Rectangle]:
+    return [patch for patch in figure.axes[0].patches if isinstance(patch, Rectangle)]
 
 
 def only_table(tree: xr.DataTree) -> xr.DataTree:
@@ -98,18 +103,18 @@ class TestGapBars:
         assert "≥" not in texts(plots.gap_bars(tree))
 
     def test_bars_are_as_long_as_the_parts(self, tree):
-        bars = plots.gap_bars(tree).axes[0].patches
+        bars = bars_of(plots.gap_bars(tree))
         table = tree["table"].to_dataset()
         first = [bars[0].get_width(), bars[1].get_width()]
         wanted = [float(table[f"{part}_gap"][0]) for part in ("approximation", "amortization")]
         assert first == pytest.approx(wanted)
 
     def test_a_guide_without_split_has_one_bar(self, tree):
-        assert len(plots.gap_bars(tree).axes[0].patches) == 2 * 5 + 1
+        assert len(bars_of(plots.gap_bars(tree))) == 2 * 5 + 1
 
     def test_a_negative_part_is_drawn_backwards(self, own_tree):
         own_tree["table"]["amortization_gap"][0] = -0.2
-        assert plots.gap_bars(own_tree).axes[0].patches[1].get_width() == pytest.approx(-0.2)
+        assert bars_of(plots.gap_bars(own_tree))[1].get_width() == pytest.approx(-0.2)
 
 
 class TestKhatPerDatum:
@@ -146,6 +151,12 @@ class TestGapPerDatum:
         assert axes.get_ylabel() == "gap of a datum, nats"
         assert axes.get_xlabel() == "share of the data, sorted by gap"
 
+    def test_one_far_datum_bends_the_axis(self, own_tree):
+        own_tree["full/per_datum"]["gap"][0] = 400.0
+        figure = plots.gap_per_datum(own_tree)
+        image_bytes(figure, "svg")
+        assert "logarithmic above 1" in figure.axes[0].get_ylabel()
+
     def test_a_guide_without_finite_gaps_is_left_out(self, own_tree):
         own_tree["full/per_datum"]["gap"][:] = np.nan
         assert "full" not in texts(plots.gap_per_datum(own_tree))
@@ -162,7 +173,7 @@ class TestPosteriorContours:
     def test_one_latent_dimension_gives_curves(self, own_tree):
         figure = plots.posterior_contours(flat(own_tree))
         assert figure.axes[1].get_ylabel() == "density"
-        z, density = figure.axes[1].lines[0].get_data()
+        z, density = map(np.asarray, figure.axes[1].lines[0].get_data())
         assert np.trapezoid(density, z) == pytest.approx(1, abs=1e-3)
 
     def test_an_unknown_posterior_leaves_the_guides(self, own_tree):

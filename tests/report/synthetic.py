@@ -55,7 +55,8 @@ def _gaussian(points, density, cell, *, kind):
 
 
 def _picture(x):
-    z_1, z_2, exact, guides = [], [], [], {name: [] for name in GUIDES}
+    z_1, z_2, exact = [], [], []
+    guides: dict[str, list] = {name: [] for name in GUIDES}
     for datum in x:
         axes = np.linspace(-2.4, 2.4, GRID), np.linspace(-2.4, 2.4, GRID)
         points = np.stack(np.meshgrid(*axes), axis=-1)

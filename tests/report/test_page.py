@@ -62,10 +62,21 @@ def evil_tree(tree):
         )
     )
     evil[EVIL] = evil.children["amortized:diagonal"]
+    del evil["picture"]  # the other figures show the same names
     for key in ("title", "model", "data", "scored", "config", "versions", "source_note"):
         evil.attrs[key] = f"</style></script><script src='http://evil.example/{key}.js'></script>"
     evil.attrs["evidence_method"] = EVIL
     return evil
+
+
+@pytest.fixture(scope="module")
+def evil_page(evil_tree):
+    return render(evil_tree)
+
+
+@pytest.fixture(scope="module")
+def bare_tree(tree):
+    return xr.DataTree.from_dict({"/table": tree["table"].to_dataset()})
 
 
 class TestPage:
@@ -101,8 +112,8 @@ class TestPage:
     def test_config_can_be_read_back(self, page):
         assert "&#34;steps&#34;: 2000" in page
 
-    def test_same_tree_same_page(self, page, tree):
-        assert render(tree) == page
+    def test_same_tree_same_page(self, bare_tree):
+        assert render(bare_tree) == render(bare_tree)
 
     def test_bound_signs(self, bounded_tree, page):
         bounded = render(bounded_tree, figures={})
@@ -111,21 +122,20 @@ class TestPage:
 
 
 class TestEscaping:
-    def test_names_stay_text(self, evil_tree):
-        reader = read(render(evil_tree))
+    def test_names_stay_text(self, evil_page):
+        reader = read(evil_page)
         assert "script" not in reader.tags
         assert EVIL in "".join(reader.words)
         assert all(link.startswith(("data:image/", "#note-")) for link in reader.links)
 
-    def test_drawn_names_stay_text(self, evil_tree):
-        for text in re.findall(r"base64,([A-Za-z0-9+/=]+)", render(evil_tree)):
+    def test_drawn_names_stay_text(self, evil_page):
+        for text in re.findall(r"base64,([A-Za-z0-9+/=]+)", evil_page):
             assert b"<script" not in base64.b64decode(text)
 
 
 class TestMissingGroups:
-    def test_only_a_table(self, tree):
-        bare = xr.DataTree.from_dict({"/table": tree["table"].to_dataset()})
-        page = render(bare)
+    def test_only_a_table(self, bare_tree):
+        page = render(bare_tree)
         assert page.count("<picture>") == 1
         assert "How far is each guide, and why?" in page
         read(page)
@@ -148,16 +158,15 @@ class TestGivenFigures:
 
 
 class TestWrite:
-    def test_writes_the_page_and_nothing_else(self, tree, tmp_path, page):
-        path = write(tree, tmp_path / "new" / "report.html")
-        assert path.read_text(encoding="utf-8") == page
+    def test_writes_the_page_and_nothing_else(self, bare_tree, tmp_path):
+        path = write(bare_tree, tmp_path / "new" / "report.html")
+        assert path.read_text(encoding="utf-8") == render(bare_tree)
         assert [each.name for each in path.parent.iterdir()] == ["report.html"]
 
-    def test_an_unwritable_place_is_named(self, tmp_path, tree):
+    def test_an_unwritable_place_is_named(self, tmp_path, bare_tree):
         (tmp_path / "file").write_text("kept")
-        bare = xr.DataTree.from_dict({"/table": tree["table"].to_dataset()})
         with pytest.raises(RunFolderError, match="cannot be written"):
-            write(bare, tmp_path / "file" / "report.html")
+            write(bare_tree, tmp_path / "file" / "report.html")
         assert (tmp_path / "file").read_text() == "kept"
 
     def test_a_saved_tree_gives_the_same_page(self, tree, tmp_path):
