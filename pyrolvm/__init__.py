@@ -5,8 +5,8 @@
 >>> model = models.CPAGenerator(latent_dim=2, obs_dim=64, hidden=(16,), noise_scale=0.1)
 >>> guide = guides.Amortized(model, family="full", hidden=(64,))
 
-Then ``lvm.fit`` trains, ``lvm.compare`` scores guides against the posterior, ``lvm.diagnose`` measures
-any Pyro pair, and ``lvm.log_evidence`` is exact where the model allows it.
+Then ``lvm.fit`` trains, ``lvm.compare`` scores guides against the posterior, ``lvm.diagnose``
+measures any Pyro pair, and ``lvm.log_evidence`` is exact where the model allows it.
 """
 
 from __future__ import annotations
@@ -56,8 +56,9 @@ _HOMES = {
 class _Package(ModuleType):
     """Loads what is asked for on first use, so that ``pyrolvm --help`` need not wait for torch.
 
-    ``fit`` and ``compare`` are functions in modules of the same name: Python would let the module take
-    the function's place as soon as it is imported, so these two names always lead to the functions.
+    ``fit`` and ``compare`` are functions in modules of the same name: Python would let the module
+    take the function's place as soon as it is imported, so these two names always lead to the
+    functions.
     """
 
     def __getattr__(self, name: str) -> Any:

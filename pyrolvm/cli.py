@@ -1,12 +1,11 @@
 """The command line: ``pyrolvm compare``, ``fit``, ``report``, ``list``, ``data``.
 
-Torch and Pyro are loaded by the command that needs them, so that ``pyrolvm --help`` answers at once.
+Torch and Pyro are loaded by the command that needs them, so that ``pyrolvm --help`` answers at
+once.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,19 +18,20 @@ from pyrolvm import __version__
 if TYPE_CHECKING:
     import xarray as xr
 
-    from pyrolvm.datasets import Dataset
-
 app = App(
     name="pyrolvm",
     version=__version__,
-    help="How far is a guide from the true posterior, and what would another guide buy?\n\n"
+    help="How far is a guide from the true posterior, and what would another buy?\n\n"
     "Example: pyrolvm compare",
     help_format="plaintext",
 )
-data_app = App(name="data", help="Data sets: which there are, where they lie, and how to fetch them.")
+data_app = App(
+    name="data", help="Data sets: which there are, where they lie, and how to fetch them."
+)
 app.command(data_app)
 
 DEFAULT_MODEL = "cpa-generator:2:32"
+DEFAULT_DATA = "digits"
 DEFAULT_STEPS = 2000
 
 
@@ -39,7 +39,7 @@ DEFAULT_STEPS = 2000
 def compare(
     *,
     model: str = DEFAULT_MODEL,
-    data: str = "digits",
+    data: str = DEFAULT_DATA,
     guide: Annotated[tuple[str, ...], Parameter(negative=())] = (),
     steps: int = DEFAULT_STEPS,
     particles: int = 1000,
@@ -50,8 +50,8 @@ def compare(
 ) -> None:
     """Train a model, then compare guides on held-out data against the posterior.
 
-    Prints one table and writes one run folder: report.html, comparison.nc, table.csv, figures, weights, config.json.
-    An interrupted run goes on when the same command is given again.
+    Prints one table and writes one run folder: report.html, comparison.nc, table.csv, figures,
+    weights, config.json. An interrupted run goes on when the same command is given again.
 
     Examples:
         pyrolvm compare
@@ -80,14 +80,24 @@ def compare(
         "seed": seed,
         "device": device,
     }
-    _run_compare(_repeated(config, asked) if config else asked, out)
+    from pyrolvm.report.run_folder import repeated
+    from pyrolvm.runs import run_compare
+
+    defaults = {"model": DEFAULT_MODEL, "data": DEFAULT_DATA, "guides": [], "steps": DEFAULT_STEPS}
+    if config is not None:
+        asked = repeated(config, asked, [k for k, v in defaults.items() if asked[k] != v])
+    path, tree, is_new = run_compare(asked, out)
+    if not is_new:
+        print(f"{path} is finished; this is its stored result.")
+    _print_table(tree)
+    print(f"Report: {path / 'report.html'}")
 
 
 @app.command
 def fit(
     *,
     model: str = DEFAULT_MODEL,
-    data: str = "digits",
+    data: str = DEFAULT_DATA,
     guide: str = "amortized:full",
     steps: int = DEFAULT_STEPS,
     seed: int = 0,
@@ -119,7 +129,9 @@ def fit(
         "seed": seed,
         "device": device,
     }
-    _run_fit(asked, out)
+    from pyrolvm.runs import run_fit
+
+    print(run_fit(asked, out))
 
 
 @app.command
@@ -138,7 +150,9 @@ def report(folder: Path) -> None:
 
     read_config(folder)
     if not (folder / TREE).exists():
-        raise RunFolderError(f"{folder} is not finished: give the command of its config.json again.")
+        raise RunFolderError(
+            f"{folder} is not finished: give the command of its config.json again."
+        )
     print(rebuild(arviz_export.load(folder / TREE), folder))
 
 
@@ -156,11 +170,9 @@ def list_names() -> None:
     from pyrolvm.registry import GUIDES, MODELS, guides_for, make_model
 
     console = Console()
-    rows = []
-    for name, kind in MODELS.items():
-        served = ", ".join(guides_for(make_model(name, obs_dim=3)))
-        rows.append((name, _summary(kind), served))
-    console.print(_rich_table("Models", ("name", "what it is", "guides that serve it"), rows))
+    served = {name: ", ".join(guides_for(make_model(name, obs_dim=3))) for name in MODELS}
+    shown = [(name, _summary(kind), served[name]) for name, kind in MODELS.items()]
+    console.print(_rich_table("Models", ("name", "what it is", "guides that serve it"), shown))
     rows = [(name, _summary(kind)) for name, kind in GUIDES.items()]
     rows += [(name, f"short for amortized:{name}; also per-datum:{name}") for name in FAMILIES]
     console.print(_rich_table("Guides", ("name", "what it is"), rows))
@@ -226,156 +238,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise
         print(f"pyrolvm: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)
-
-
-def _run_compare(config: dict[str, Any], out: Path | None) -> None:
-    from pyrolvm.report.run_folder import RunFolder, default_folder
-
-    config = {**config, "data_digest": _digest(config["data"])}
-    path = out or default_folder(config)
-    if (path / "comparison.nc").exists():
-        folder = RunFolder(path, config)
-        print(f"{path} is finished; this is its stored result.")
-        _print_table(folder.read())
-        return
-    _train_and_compare(config, path)
-
-
-def _train_and_compare(config: dict[str, Any], path: Path) -> None:
-    import torch
-
-    from pyrolvm import compare as compare_guides
-    from pyrolvm import fit as fit_pair
-    from pyrolvm.datasets import load
-    from pyrolvm.guides import Amortized
-    from pyrolvm.registry import DEFAULT_ENCODER, default_guides, make_guide, make_model
-    from pyrolvm.report.run_folder import PAGE, RunFolder
-
-    dataset = load(config["data"], seed=config["seed"])
-    train, test, scored_name = _split(dataset, config["seed"])
-    _check_device(config["device"])
-    with torch.random.fork_rng():
-        torch.manual_seed(config["seed"])
-        model = make_model(config["model"], dataset.dim)
-        names = config["guides"] or default_guides(model)
-        guides = {name: make_guide(name, model) for name in names}
-        trainer = Amortized(model, family="full", hidden=DEFAULT_ENCODER)
-    folder = RunFolder(path, config)
-    print(f"Run folder: {path}", file=sys.stderr)
-    fit_pair(
-        model,
-        trainer,
-        train,
-        steps=config["steps"],
-        seed=config["seed"],
-        device=config["device"],
-        checkpoint=path / "checkpoints" / "model.safetensors",
-        progress="train model",
-    )
-    for each in guides.values():
-        each.to(config["device"])
-    comparison = compare_guides(
-        model,
-        guides,
-        train.to(config["device"]),
-        test.to(config["device"]),
-        steps=config["steps"],
-        num_particles=config["particles"],
-        seed=config["seed"],
-        folder=path,
-        facts={
-            "title": f"How far is each guide from the posterior? {dataset.name}",
-            "data": dataset.name,
-            "scored": f"{dataset.name}, {scored_name}",
-            "image_shape": json.dumps(dataset.image_shape),
-            "source_note": f"{dataset.source} Licence: {dataset.licence}",
-            "config": json.dumps(config),
-        },
-    )
-    folder.write(comparison)
-    _print_table(comparison.tree)
-    print(f"Report: {path / PAGE}")
-
-
-def _run_fit(config: dict[str, Any], out: Path | None) -> None:
-    import torch
-
-    from pyrolvm import fit as fit_pair
-    from pyrolvm.core.checkpoint import save_tensors
-    from pyrolvm.core.program_state import program_state
-    from pyrolvm.datasets import load
-    from pyrolvm.registry import make_guide, make_model
-    from pyrolvm.report.run_folder import RunFolder, default_folder
-
-    dataset = load(config["data"], seed=config["seed"])
-    _check_device(config["device"])
-    with torch.random.fork_rng():
-        torch.manual_seed(config["seed"])
-        model = make_model(config["model"], dataset.dim)
-        guide = make_guide(config["guides"][0], model)
-    config = {**config, "data_digest": _digest(config["data"])}
-    folder = RunFolder(out or default_folder(config), config)
-    result = fit_pair(
-        model,
-        guide,
-        dataset.train,
-        steps=config["steps"],
-        seed=config["seed"],
-        device=config["device"],
-        checkpoint=folder.path / "checkpoints" / "fit.safetensors",
-        progress="fit",
-    )
-    save_tensors(folder.path / "weights" / "pair.safetensors", program_state(model, guide), config)
-    last = result.losses[-100:].double().mean().item()
-    print(
-        f"{result.steps} steps in {result.seconds:.1f} s: loss {last:.4f} nats a datum "
-        f"(mean of the last {min(100, result.steps)} steps). Weights: {folder.path / 'weights'}"
-    )
-
-
-def _split(dataset: Dataset, seed: int) -> tuple[Any, Any, str]:
-    """Training rows, scored rows, and what to call the latter."""
-    if dataset.test is not None:
-        held_out, total = len(dataset.test), len(dataset.train) + len(dataset.test)
-        return dataset.train, dataset.test, f"held-out {held_out} of {total} rows"
-    from pyrolvm.compare import hold_out
-
-    rows, scored, name = hold_out(dataset.train, seed)
-    return rows.positional, scored.positional, name
-
-
-def _check_device(device: str) -> None:
-    import torch
-
-    from pyrolvm.core.errors import DeviceError
-
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise DeviceError(
-            f"--device {device} cannot be used here ({reason}). Try --device cpu."
-        ) from error
-
-
-def _digest(data: str) -> str:
-    """Tell files of one name apart by their content; names of the catalogue stand for themselves."""
-    path = Path(data)
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:16] if path.is_file() else ""
-
-
-def _repeated(path: Path, asked: dict[str, Any]) -> dict[str, Any]:
-    from pyrolvm.core.errors import RunFolderError
-    from pyrolvm.report.run_folder import read_config
-
-    defaults = {"model": DEFAULT_MODEL, "data": "digits", "guides": [], "steps": DEFAULT_STEPS}
-    changed = [key for key, value in defaults.items() if asked[key] != value]
-    if changed:
-        raise RunFolderError(f"--config repeats a run as it was; leave out {', '.join(changed)}.")
-    found = read_config(path.parent if path.name == "config.json" else path)
-    if set(asked) - set(found):
-        raise RunFolderError(f"{path} is not the configuration of a comparison.")
-    return {key: found[key] for key in asked}
 
 
 def _print_table(tree: xr.DataTree) -> None:

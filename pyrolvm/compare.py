@@ -25,26 +25,29 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from torch import Tensor
 
-from pyrolvm.core import Data, DataError, Guide, Model, predictive, prior_predictive
-from pyrolvm.diagnostics import bhattacharyya_squared, khat_threshold, sqrt_weight_ess
-from pyrolvm.diagnostics.comparison_tree import Measured, comparison_tree, kept_draws
+from pyrolvm.core import Data, DataError, Model
+from pyrolvm.diagnostics import khat_threshold
+from pyrolvm.diagnostics.comparison_tree import comparison_tree
 from pyrolvm.fit import fit
 from pyrolvm.guides import PerDatum
-from pyrolvm.inference.evidence import Evidence, exact_evidence, iwae_evidence
+from pyrolvm.inference.measuring import (
+    Training,
+    is_per_datum,
+    measure,
+    prior_draws,
+    with_evidence,
+)
 from pyrolvm.inference.oracle import Oracles, OracleSettings, fit_to_each, same_family
 from pyrolvm.inference.pictures import can_draw, choose_data, draw_pictures
-from pyrolvm.inference.scoring import num_parameters, score
+from pyrolvm.inference.scoring import num_parameters
 
 if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
-Training = Literal["guides", "together", "nothing"]
+Trained = Literal["guides", "together", "nothing"]
 TEST_FRACTION = 0.2
-PREDICTIVE_DRAWS = 20
-PRIOR_DRAWS = 64
 NUM_PICTURES = 4
 
 
@@ -53,8 +56,8 @@ class Comparison:
     """Guides of one model, side by side.
 
     Args:
-        tree: Every figure and draw, as an ArviZ tree: ``/table`` has one row a guide, a child for each
-            guide holds its draws, log weights and per-datum figures.
+        tree: Every figure and draw, as an ArviZ tree: ``/table`` has one row a guide, a child for
+            each guide holds its draws, log weights and per-datum figures.
         pairs: Model and guide of each row, as they were scored.
     """
 
@@ -68,7 +71,7 @@ class Comparison:
 
     def to_datatree(self, guide: str | None = None) -> xr.DataTree:
         """Return the whole tree, or that of one guide, which ArviZ reads."""
-        return self.tree if guide is None else self.tree[guide]
+        return self.tree if guide is None else self.tree.children[guide]
 
     def to_html(self, path: str | Path) -> Path:
         """Write the page with the pictures: one file that needs no network."""
@@ -89,20 +92,13 @@ class Comparison:
 
 
 @dataclass(frozen=True)
-class _Settings:
-    train: Training
+class _Schedule:
+    """How guides are trained before they are scored."""
+
+    what: Trained
     steps: int
     batch_size: int | None
     learning_rate: float
-    num_particles: int
-    seed: int
-    oracle: OracleSettings
-
-
-@dataclass(frozen=True)
-class _Trained:
-    losses: Tensor
-    seconds: float
 
 
 def compare(
@@ -111,7 +107,7 @@ def compare(
     data: Any,
     test: Any = None,
     *,
-    train: Training = "guides",
+    train: Trained = "guides",
     steps: int = 2000,
     batch_size: int | None = None,
     learning_rate: float = 3e-3,
@@ -135,8 +131,8 @@ def compare(
         steps: Training steps of each guide.
         batch_size: Rows in a minibatch; see :func:`pyrolvm.fit`.
         learning_rate: Step size at the start.
-        oracle_steps: Steps in which the best member of each amortized guide's family is fitted to each
-            scored datum alone; 0 leaves the gap unsplit.
+        oracle_steps: Steps in which the best member of each amortized guide's family is fitted to
+            each scored datum alone; 0 leaves the gap unsplit.
         num_particles: Draws of each guide for each datum.
         num_pictures: Data for which posterior densities are kept as pictures (1 or 2 latents).
         seed: The same seed gives the same comparison.
@@ -154,7 +150,9 @@ def compare(
     if not guides:
         raise ValueError("compare needs at least one guide, but the mapping is empty.")
     if train not in ("guides", "together", "nothing"):
-        raise ValueError(f"train should be 'guides', 'together' or 'nothing', but it is {train!r}.")
+        raise ValueError(
+            f"train should be 'guides', 'together' or 'nothing', but it is {train!r}."
+        )
     if test is None:
         rows, scored, scored_name = hold_out(data, seed)
     else:
@@ -163,14 +161,17 @@ def compare(
     for each in (rows, scored):
         _check(model, each)
     checkpoints = None if folder is None else Path(folder) / "checkpoints"
-    oracle = OracleSettings(oracle_steps, num_particles, seed, checkpoints, progress)
-    settings = _Settings(train, steps, batch_size, learning_rate, num_particles, seed, oracle)
-    pairs = {
-        name: copy.deepcopy((model, guide)) if train == "together" else (model, guide)
-        for name, guide in guides.items()
-    }
-    trained = _train(pairs, rows, scored, settings)
-    return _score(pairs, trained, scored, settings, num_pictures, scored_name, facts or {})
+    oracles = Oracles(
+        {
+            name: copy.deepcopy((model, guide)) if train == "together" else (model, guide)
+            for name, guide in guides.items()
+        },
+        scored,
+        OracleSettings(oracle_steps, num_particles, seed, checkpoints, progress),
+    )
+    trained = _train(oracles, rows, _Schedule(train, steps, batch_size, learning_rate))
+    attributes = {"scored": scored_name, **(facts or {})}
+    return _score(oracles, trained, num_pictures, train != "together", attributes)
 
 
 def diagnose(
@@ -184,8 +185,8 @@ def diagnose(
 ) -> Comparison:
     """Measure one guide as it is: any Pyro pair, trained by whatever means.
 
-    The evidence is exact where the model offers it, and the IWAE bound elsewhere; gaps are then lower bounds.
-    With a latent site outside the plate ``"data"`` the whole data set is one datum.
+    The evidence is exact where the model offers it, and the IWAE bound elsewhere; gaps are then
+    lower bounds. With a latent site outside the plate ``"data"`` the whole data set is one datum.
 
     Args:
         model: A Pyro program.
@@ -240,179 +241,96 @@ def hold_out(data: Any, seed: int) -> tuple[Data, Data, str]:
     return rows.rows(order[size:]), rows.rows(order[:size]), name
 
 
-def _train(
-    pairs: Mapping[str, tuple[Any, Any]], rows: Data, scored: Data, settings: _Settings
-) -> dict[str, _Trained]:
+def _train(oracles: Oracles, rows: Data, schedule: _Schedule) -> dict[str, Training]:
     """Train what needs it, guides with an encoder first: they start the per-datum ones."""
-    done = {name: _Trained(torch.empty(0), 0.0) for name in pairs}
-    if settings.train == "nothing":
+    pairs, scored, settings = oracles.pairs, oracles.scored, oracles.settings
+    done = {name: Training(torch.empty(0), 0.0) for name in pairs}
+    if schedule.what == "nothing":
         return done
-    for name in sorted(pairs, key=lambda name: _is_per_datum(pairs[name][1])):
+    together = schedule.what == "together"
+    for name in sorted(pairs, key=lambda name: is_per_datum(pairs[name][1])):
         model, guide = pairs[name]
-        together = settings.train == "together"
-        if _is_per_datum(guide):
-            start = next((a for _, a in pairs.values() if same_family(a, guide)), None)
+        if is_per_datum(guide):
+            start = next(
+                (g for m, g in pairs.values() if m is model and same_family(g, guide)), None
+            )
             if isinstance(guide, PerDatum) and scored.positional is not None:
                 x = scored.positional
-                guide.initialise(x, None if start is None else start.parameters_for(x))
-            result = fit_to_each(name, model, guide, scored, settings.oracle)
-            done[name] = _Trained(result.losses, result.seconds)
+                guide.initialise(x, None if start is None else start.parameters_for(x).detach())
+            result = fit_to_each(name, model, guide, scored, settings)
         elif together or num_parameters(guide, rows.rows(slice(0, 2))):
             result = fit(
                 model,
                 guide,
                 rows,
-                steps=settings.steps,
-                batch_size=settings.batch_size,
-                learning_rate=settings.learning_rate,
+                steps=schedule.steps,
+                batch_size=schedule.batch_size,
+                learning_rate=schedule.learning_rate,
                 train="both" if together else "guide",
                 seed=settings.seed,
-                checkpoint=settings.oracle.checkpoint(name),
-                progress=settings.oracle.bar(f"train {name}"),
+                checkpoint=settings.checkpoint(name),
+                progress=settings.bar(f"train {name}"),
             )
-            done[name] = _Trained(result.losses, result.seconds)
+        else:
+            continue
+        done[name] = Training(result.losses, result.seconds)
     return done
 
 
-def _has_no_encoder(guide: Any, scored: Data) -> bool:
-    """Whether nothing is amortized: parameters of each datum's own, or no parameters at all."""
-    return _is_per_datum(guide) or num_parameters(guide, scored) == 0
-
-
-def _is_per_datum(guide: Any) -> bool:
-    return isinstance(guide, Guide) and guide.per_datum
-
-
 def _score(
-    pairs: Mapping[str, tuple[Any, Any]],
-    trained: Mapping[str, _Trained],
-    scored: Data,
-    settings: _Settings,
+    oracles: Oracles,
+    trained: Mapping[str, Training],
     num_pictures: int,
-    scored_name: str,
-    facts: Mapping[str, Any],
+    one_model: bool,
+    attributes: Mapping[str, Any],
 ) -> Comparison:
-    oracles = Oracles(pairs, scored, settings.oracle)
-    measured, bounds = {}, {}
-    for name in pairs:
-        measured[name], bounds[name] = _measure(name, pairs, trained[name], oracles, scored, settings)
-    measured, methods, is_bound = _with_evidence(pairs, measured, bounds, settings.train == "together")
-    shown, per_guide = {}, {}
+    pairs, scored, settings = oracles.pairs, oracles.scored, oracles.settings
+    found = {name: measure(name, trained[name], oracles) for name in pairs}
+    measured, method, is_bound = with_evidence(
+        {name: each for name, (each, _) in found.items()},
+        {name: evidence for name, (_, evidence) in found.items()},
+        one_model,
+    )
+    shown: dict[str, Any] = {}
+    per_guide: dict[str, dict[str, Tensor]] = {}
     if num_pictures and can_draw(pairs):
-        gap = next(iter(measured.values()))
-        chosen = choose_data(gap.log_evidence - gap.elbo, num_pictures)
+        first = next(iter(measured.values()))
+        chosen = choose_data(first.log_evidence - first.elbo, num_pictures)
         shown, per_guide = draw_pictures(pairs, scored, chosen, measured)
     model = next(iter(pairs.values()))[0]
     tree = comparison_tree(
         {n: dataclasses.replace(m, picture=per_guide.get(n, {})) for n, m in measured.items()},
         observed=dict(scored.items()),
-        prior=_prior(model, settings.seed),
+        prior=prior_draws(model, settings.seed),
         picture=shown,
         attrs={
             "title": "How far is each guide from the posterior?",
             "model": describe(model),
             "data": "the given data",
-            "scored": scored_name,
             "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             "versions": json.dumps({n: version(n) for n in ("pyrolvm", "torch", "pyro-ppl")}),
-            "config": json.dumps({"seed": settings.seed, "steps": settings.steps}),
+            "config": json.dumps({"seed": settings.seed, "num_particles": settings.num_particles}),
             "seed": settings.seed,
             "num_particles": settings.num_particles,
             "image_shape": "null",
-            "evidence_method": methods,
+            "evidence_method": method,
             "evidence_is_bound": int(is_bound),
             "khat_threshold": khat_threshold(settings.num_particles),
             "source_note": "",
-            **facts,
+            **attributes,
         },
     )
     return Comparison(tree, pairs)
-
-
-def _measure(
-    name: str,
-    pairs: Mapping[str, tuple[Any, Any]],
-    trained: _Trained,
-    oracles: Oracles,
-    scored: Data,
-    settings: _Settings,
-) -> tuple[Measured, Evidence]:
-    """Score one guide and keep what the tree needs; the draws beyond that are let go."""
-    model, guide = pairs[name]
-    found = score(model, guide, scored, num_particles=settings.num_particles, seed=settings.seed)
-    weights, densities = found.log_weights, found.densities
-    exact = exact_evidence(model, scored)
-    evidence = exact or iwae_evidence(weights, name)
-    kept = kept_draws(len(weights), weights.shape[1])
-    family = getattr(guide, "family", None)
-    cost = 1000 * trained.seconds / scored.num_rows if _is_per_datum(guide) else 0.0
-    predicted = _predict(model, guide, scored, settings.seed) if densities.factorises else {}
-    return Measured(
-        kind=getattr(guide, "__name__", type(guide).__name__),
-        family=getattr(family, "name", ""),
-        parameters=num_parameters(guide, scored),
-        elbo=found.elbo,
-        oracle_elbo=found.elbo if _has_no_encoder(guide, scored) else oracles.elbo(name),
-        log_evidence=evidence.value,
-        log_evidence_error=evidence.standard_error,
-        khat=found.khat,
-        ess=found.ess,
-        bc2=None if exact is None else bhattacharyya_squared(weights, exact.value)[0],
-        sqrt_weight_ess=sqrt_weight_ess(weights),
-        ms_per_datum=found.ms_per_datum + cost,
-        train_seconds=trained.seconds,
-        num_particles=settings.num_particles,
-        posterior={site: value[:kept].cpu() for site, value in densities.values.items()},
-        log_weights=weights[:kept].cpu(),
-        log_likelihood={s: value[:kept].cpu() for s, value in densities.likelihood.items()},
-        predictive=predicted,
-        losses=trained.losses,
-        factorises=densities.factorises,
-    ), evidence
-
-
-def _with_evidence(
-    pairs: Mapping[str, tuple[Any, Any]],
-    measured: Mapping[str, Measured],
-    evidence: Mapping[str, Evidence],
-    together: bool,
-) -> tuple[dict[str, Measured], str, bool]:
-    """Give every row of one model the same evidence: the tightest bound where it is not exact."""
-    is_bound = any(each.is_bound for each in evidence.values())
-    if together or not is_bound:
-        methods = dict.fromkeys(each.method for each in evidence.values())
-        return dict(measured), ", ".join(methods), is_bound
-    best = max(evidence.values(), key=lambda each: each.value.mean().item())
-    shared = {
-        name: dataclasses.replace(
-            each, log_evidence=best.value, log_evidence_error=best.standard_error
-        )
-        for name, each in measured.items()
-    }
-    return shared, best.method, True
-
-
-def _predict(model: Any, guide: Any, scored: Data, seed: int) -> dict[str, Tensor]:
-    cells = sum(tensor.numel() for _, tensor in scored.items())
-    number = max(4, min(PREDICTIVE_DRAWS, 2**22 // cells // 4 * 4))
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        return predictive(model, guide, scored, number).observations
-
-
-def _prior(model: Any, seed: int) -> dict[str, dict[str, Tensor]]:
-    if not isinstance(model, Model):
-        return {}
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        draws = prior_predictive(model, PRIOR_DRAWS)
-    return {"prior": draws.latents, "prior_predictive": draws.observations | draws.means}
 
 
 def describe(model: Any) -> str:
     """Name a model with its dimensions."""
     if not isinstance(model, Model):
         return getattr(model, "__name__", type(model).__name__)
-    hidden = [p.shape[0] for n, p in model.named_parameters() if n.startswith("decoder") and p.dim() == 2]
+    hidden = [
+        p.shape[0] for n, p in model.named_parameters() if n.startswith("decoder") and p.dim() == 2
+    ]
     layers = f", hidden={tuple(hidden[:-1])}" if hidden else ""
-    return f"{type(model).__name__}(latent_dim={model.latent_dim}, obs_dim={model.obs_dim}{layers})"
+    return (
+        f"{type(model).__name__}(latent_dim={model.latent_dim}, obs_dim={model.obs_dim}{layers})"
+    )

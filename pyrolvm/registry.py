@@ -1,8 +1,8 @@
 """Models and guides by name, and the short specifications in which the command line takes them.
 
-A specification is a name and, after colons, its parts: ``amortized:full:128x128`` is an encoder with two
-hidden layers into the family of full-covariance Gaussians, ``cpa-generator:2:32:activation=abs`` a
-generator with 2 latents and one hidden layer.
+A specification is a name and, after colons, its parts: ``amortized:full:128x128`` is an encoder
+with two hidden layers into the family of full-covariance Gaussians,
+``cpa-generator:2:32:activation=abs`` a generator with 2 latents and one hidden layer.
 """
 
 from __future__ import annotations
@@ -75,7 +75,9 @@ def parse(text: str, *, numbers: int = 0) -> Parts:
     (32, 32)
     """
     name, *rest = text.split(":")
-    words, found, options = [], [], {}
+    words: list[str] = []
+    found: list[int] = []
+    options: dict[str, Any] = {}
     widths: tuple[int, ...] | None = None
     for part in rest:
         if re.fullmatch(r"\d+", part) and len(found) < numbers:
@@ -112,7 +114,9 @@ def make_model(text: str, obs_dim: int) -> Model:
     parts = parse(text, numbers=1)
     kind = _known("model", parts.name, MODELS)
     if parts.words:
-        raise SpecificationError(text, parts.words[0], "a model takes numbers, widths and key=value")
+        raise SpecificationError(
+            text, parts.words[0], "a model takes numbers, widths and key=value"
+        )
     arguments: dict[str, Any] = {"latent_dim": parts.numbers[0] if parts.numbers else 2}
     if parts.widths is not None:
         arguments["hidden"] = parts.widths
@@ -124,7 +128,9 @@ def make_model(text: str, obs_dim: int) -> Model:
 
 
 def make_guide(text: str, model: Model) -> Guide:
-    """Build a guide from ``name[:family][:widths][:key=value…]``; a family alone is an amortized guide.
+    """Build a guide from ``name[:family][:widths][:key=value…]``.
+
+    A family alone stands for an amortized guide.
 
     Args:
         text: The specification.
@@ -147,7 +153,9 @@ def make_guide(text: str, model: Model) -> Guide:
     if "hidden" in takes:
         arguments["hidden"] = DEFAULT_ENCODER if parts.widths is None else parts.widths
     elif parts.widths is not None:
-        raise SpecificationError(text, "x".join(map(str, parts.widths)), f"{parts.name} has no encoder")
+        raise SpecificationError(
+            text, "x".join(map(str, parts.widths)), f"{parts.name} has no encoder"
+        )
     arguments |= parts.options
     _check_options(text, kind, arguments)
     return kind(model, **arguments)

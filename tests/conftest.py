@@ -6,6 +6,7 @@ import pyro
 import pytest
 import torch
 
+pytest.register_assert_rewrite("pyrolvm.testing")
 torch.set_num_threads(1)  # on a busy machine a second thread makes a small step 30 times slower
 
 

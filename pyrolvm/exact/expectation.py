@@ -72,7 +72,7 @@ class Expectation:
         weight = self.probability
 
         def total(values: Array) -> Array:
-            flat = values.reshape(len(datum), -1)
+            flat = values.reshape(len(datum), int(np.prod(values.shape[1:])))
             sums = [np.bincount(datum, weight * flat[:, i], size) for i in range(flat.shape[1])]
             return np.stack(sums, 1)
 

@@ -205,7 +205,7 @@ def _axes_text(
     row, side = (column, number) if plan.is_turned else (number, column)
     if side == 0:
         axes.set_ylabel("density" if scene.is_flat else "z₂", fontsize=SMALL, labelpad=1)
-    if side > 0 and not plan.is_turned or scene.is_flat and plan.is_turned:
+    if (side > 0 and not plan.is_turned) or (scene.is_flat and plan.is_turned):
         axes.tick_params(labelleft=False)
     if row == plan.rows - 1:
         axes.set_xlabel("z₁", fontsize=SMALL, labelpad=1)

@@ -1,13 +1,13 @@
 """A run folder: what was asked for, how far it came, and everything that came of it.
 
-``config.json`` is written first and names the run; the folder of a finished run also holds the page, the
-table, the figures, the weights and, written last, ``comparison.nc``.
+``config.json`` is written first and names the run; the folder of a finished run also holds the
+page, the table, the figures, the weights and, written last, ``comparison.nc``.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +40,8 @@ class RunFolder:
         config: What was asked for, as JSON can hold it.
 
     Raises:
-        RunFolderError: If the folder cannot be written, holds another configuration, or holds files
-            that are not a run.
+        RunFolderError: If the folder cannot be written, holds another configuration, or holds
+            files that are not a run.
     """
 
     def __init__(self, path: Path, config: Mapping[str, Any]) -> None:
@@ -121,3 +121,22 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise RunFolderError(
             f"{folder} is not a run folder: its {CONFIG} cannot be read ({error})."
         ) from error
+
+
+def repeated(path: Path, asked: Mapping[str, Any], changed: Sequence[str]) -> dict[str, Any]:
+    """Read the configuration of an earlier run that is to be repeated.
+
+    Args:
+        path: A ``config.json`` or the folder that holds it.
+        asked: What would be asked without it; its keys are the configuration's.
+        changed: Keys that were asked for besides.
+
+    Raises:
+        RunFolderError: If other options were given too, or it is no such configuration.
+    """
+    if changed:
+        raise RunFolderError(f"--config repeats a run as it was; leave out {', '.join(changed)}.")
+    found = read_config(path if path.is_dir() else path.parent)
+    if found.get("command") != asked["command"] or set(asked) - set(found):
+        raise RunFolderError(f"{path} is not the configuration of a {asked['command']} run.")
+    return {key: found[key] for key in asked}

@@ -146,12 +146,17 @@ def plane_quadrature(
         big = (a - b).square().sum(-1).sqrt() > width
         split = torch.cat([torch.stack([a, middle, c], 1)[big], torch.stack([middle, b, c], 1)[big]])
         triangles = torch.cat([split, triangles[~big]])
-        reach = ((triangles - stack.prior_loc) @ inverse.mT).abs().amax(-1).amin(1)
-        triangles = triangles[reach < 8.5]
+        if longest < 2.0:
+            reach = ((triangles - stack.prior_loc) @ inverse.mT).abs().amax(-1).amin(1)
+            triangles = triangles[reach < 8.0]
         if longest < 0.6:
             corners = torch.cat([triangles, triangles.mean(1, keepdim=True)], 1)
             level = log_joint(stack, x[:, None, None], corners).detach().amax(2)
-            triangles = triangles[(level - level.amax(1, keepdim=True)).amax(0) > -250]
+            ratio = longest / width
+            limit = -50 - 30 * ratio - 4 * ratio**2
+            triangles = triangles[(level - level.amax(1, keepdim=True)).amax(0) > limit]
+    level = log_joint(stack, x[:, None, None], triangles).detach().amax(2)
+    triangles = triangles[(level - level.amax(1, keepdim=True)).amax(0) > -75]
     node, weight = np.polynomial.legendre.leggauss(14)
     s, w = torch.from_numpy(0.5 * (node + 1)), torch.from_numpy(0.5 * weight)
     first, second = (t.reshape(-1) for t in torch.meshgrid(s, s, indexing="ij"))

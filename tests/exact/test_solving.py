@@ -59,7 +59,7 @@ def test_plane_matches_quadrature(
     random_stack, observe, plane_quadrature, hidden, obs_dim, noise, activation, width
 ):
     stack = random_stack(2, hidden, obs_dim, noise, activation, seed=3)
-    x = observe(stack, 3)
+    x = observe(stack, 2)
     posterior = solve(stack, x)
     reference = plane_quadrature(stack, x, posterior.regions.polygons, width)
     assert_matches(posterior, reference)
@@ -170,7 +170,7 @@ def test_plane_far_off_the_manifold_stays_exact(random_stack, observe, log_joint
 
 def test_plane_far_off_the_manifold_matches_quadrature(random_stack, observe, plane_quadrature):
     stack = random_stack(2, (6,), 4, 0.2, seed=4)
-    x = observe(stack, 3, away=40.0)
+    x = observe(stack, 2, away=40.0)
     posterior = solve(stack, x)
     reference = plane_quadrature(stack, x, posterior.regions.polygons, 0.1)
     assert_matches(posterior, reference, 2e-9)

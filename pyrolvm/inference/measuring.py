@@ -1,0 +1,133 @@
+"""Measure one guide: its score, its evidence, its oracle, and the draws that a tree keeps."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pyrolvm.core import Data, Guide, Model, predictive, prior_predictive
+from pyrolvm.diagnostics import bhattacharyya_squared, sqrt_weight_ess
+from pyrolvm.diagnostics.comparison_tree import Measured, kept_draws
+from pyrolvm.inference.evidence import Evidence, exact_evidence, iwae_evidence
+from pyrolvm.inference.oracle import Oracles
+from pyrolvm.inference.scoring import num_parameters, score
+
+PREDICTIVE_DRAWS = 20
+PRIOR_DRAWS = 64
+
+
+@dataclasses.dataclass(frozen=True)
+class Training:
+    """What training a guide cost.
+
+    Args:
+        losses: Loss of each step in nats per datum; empty where it was not trained.
+        seconds: Wall time.
+    """
+
+    losses: Tensor
+    seconds: float
+
+
+def measure(name: str, training: Training, oracles: Oracles) -> tuple[Measured, Evidence]:
+    """Score one guide and keep what a tree needs; the draws beyond that are let go.
+
+    Args:
+        name: Which of the oracles' pairs.
+        training: What its training cost.
+        oracles: The pairs, the scored data, and how to measure.
+
+    Returns:
+        The measured arrays, and the evidence that they rest on.
+    """
+    model, guide = oracles.pairs[name]
+    scored, settings = oracles.scored, oracles.settings
+    found = score(model, guide, scored, num_particles=settings.num_particles, seed=settings.seed)
+    weights, densities = found.log_weights, found.densities
+    exact = exact_evidence(model, scored)
+    evidence = exact or iwae_evidence(weights, name)
+    kept = kept_draws(len(weights), weights.shape[1])
+    family = getattr(guide, "family", None)
+    cost = 1000 * training.seconds / scored.num_rows if is_per_datum(guide) else 0.0
+    predicted = _predict(model, guide, scored, settings.seed) if densities.factorises else {}
+    return Measured(
+        kind=getattr(guide, "__name__", type(guide).__name__),
+        family=getattr(family, "name", ""),
+        parameters=num_parameters(guide, scored),
+        elbo=found.elbo,
+        oracle_elbo=found.elbo if _has_no_encoder(guide, scored) else oracles.elbo(name),
+        log_evidence=evidence.value,
+        log_evidence_error=evidence.standard_error,
+        khat=found.khat,
+        ess=found.ess,
+        bc2=None if exact is None else bhattacharyya_squared(weights, exact.value)[0],
+        sqrt_weight_ess=sqrt_weight_ess(weights),
+        ms_per_datum=found.ms_per_datum + cost,
+        train_seconds=training.seconds,
+        num_particles=settings.num_particles,
+        posterior={site: value[:kept].cpu() for site, value in densities.values.items()},
+        log_weights=weights[:kept].cpu(),
+        log_likelihood={s: value[:kept].cpu() for s, value in densities.likelihood.items()},
+        predictive=predicted,
+        losses=training.losses,
+        factorises=densities.factorises,
+    ), evidence
+
+
+def with_evidence(
+    measured: Mapping[str, Measured], evidence: Mapping[str, Evidence], one_model: bool
+) -> tuple[dict[str, Measured], str, bool]:
+    """Give every row of one model the same evidence: the tightest bound where it is not exact.
+
+    Args:
+        measured: By name of the guide.
+        evidence: What :func:`measure` found for each.
+        one_model: Whether all rows have the same model.
+
+    Returns:
+        The rows, how the evidence was obtained, and whether it is a bound.
+    """
+    is_bound = any(each.is_bound for each in evidence.values())
+    if not is_bound or not one_model:
+        methods = dict.fromkeys(each.method for each in evidence.values())
+        return dict(measured), ", ".join(methods), is_bound
+    best = max(evidence.values(), key=lambda each: each.value.mean().item())
+    shared = {
+        name: dataclasses.replace(
+            each, log_evidence=best.value, log_evidence_error=best.standard_error
+        )
+        for name, each in measured.items()
+    }
+    return shared, best.method, True
+
+
+def _has_no_encoder(guide: Any, scored: Data) -> bool:
+    """Whether nothing is amortized: parameters of each datum's own, or no parameters at all."""
+    return is_per_datum(guide) or num_parameters(guide, scored) == 0
+
+
+def is_per_datum(guide: Any) -> bool:
+    """Whether a guide has parameters of each datum's own."""
+    return isinstance(guide, Guide) and guide.per_datum
+
+
+def _predict(model: Any, guide: Any, scored: Data, seed: int) -> dict[str, Tensor]:
+    cells = sum(tensor.numel() for _, tensor in scored.items())
+    number = max(4, min(PREDICTIVE_DRAWS, 2**22 // cells // 4 * 4))
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return predictive(model, guide, scored, number).observations
+
+
+def prior_draws(model: Any, seed: int) -> dict[str, dict[str, Tensor]]:
+    """Draws of a model of PyroLVM for the groups ``prior`` and ``prior_predictive``."""
+    if not isinstance(model, Model):
+        return {}
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        draws = prior_predictive(model, PRIOR_DRAWS)
+    return {"prior": draws.latents, "prior_predictive": draws.observations}

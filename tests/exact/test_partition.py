@@ -1,0 +1,78 @@
+"""Regions: maps, counts, and that they tile the plane."""
+
+from __future__ import annotations
+
+from math import comb
+
+import pytest
+import torch
+
+from pyrolvm.exact import Partition, solve
+from pyrolvm.exact.edge_moments import edge_moments, nearest_point
+
+
+@pytest.mark.parametrize("activation", ["relu", "leaky_relu", "abs"])
+@pytest.mark.parametrize("hidden", [(), (9,), (7, 6), (5, 5, 5)])
+@pytest.mark.parametrize("latent_dim", [1, 2])
+def test_affine_maps_agree_with_the_network(random_stack, latent_dim, hidden, activation):
+    stack = random_stack(latent_dim, hidden, 4, activation=activation, seed=1)
+    posterior = solve(stack, torch.zeros(1, 4))
+    regions = posterior.regions
+    random = torch.Generator().manual_seed(0)
+    if latent_dim == 1:
+        z = 4 * torch.randn(5000, 1, generator=random, dtype=torch.float64)
+        index = torch.searchsorted(regions.breakpoints, z[:, 0].contiguous())
+    else:
+        z, index = [], []
+        for r, corner in enumerate(regions.polygons):
+            share = torch.rand(5, len(corner), generator=random, dtype=torch.float64)
+            z.append(share / share.sum(1, keepdim=True) @ corner)
+            index += 5 * [r]
+        z, index = torch.cat(z), torch.tensor(index)
+    value = torch.einsum("nds,ns->nd", regions.matrices[index], z) + regions.offsets[index]
+    error = (value - stack.forward(z)).abs()
+    assert (error / (1 + stack.forward(z).abs())).max() < 1e-11
+
+
+@pytest.mark.parametrize("units", [3, 8, 15])
+def test_one_generic_layer_has_the_combinatorial_number_of_regions(random_stack, units):
+    stack = random_stack(2, (units,), 3, seed=units)
+    expected = sum(comb(units, i) for i in range(3))
+    assert Partition.of(stack, box=1e5).num_regions == expected
+    assert Partition.of(random_stack(1, (units,), 3)).num_regions == units + 1
+
+
+def test_codes_are_unique(random_stack):
+    codes = torch.from_numpy(Partition.of(random_stack(2, (9, 8), 3)).codes)
+    assert len(torch.unique(codes, dim=0)) == len(codes)
+
+
+@pytest.mark.parametrize("hidden", [(9,), (12, 12), (6, 6, 6)])
+def test_prior_moments_of_the_polygons_sum_to_those_of_the_prior(random_stack, hidden):
+    partition = Partition.of(random_stack(2, hidden, 3))
+    total = torch.zeros(6, dtype=torch.float64)
+    area = 0.0
+    for first, count in zip(partition.first, partition.count, strict=True):
+        x, y = partition.vertices[first : first + count].T.copy()
+        near_x, near_y, _ = nearest_point(x, y, count)
+        square = near_x**2 + near_y**2
+        moments = torch.tensor(edge_moments(x, y, count, square))
+        total += moments * torch.exp(torch.tensor(-square / 2))
+        area += 0.5 * (x * torch.from_numpy(y).roll(-1).numpy() - y * torch.from_numpy(x).roll(-1).numpy()).sum()
+    expected = torch.tensor([1.0, 0, 0, 1, 0, 1], dtype=torch.float64)
+    torch.testing.assert_close(total, expected, rtol=0, atol=1e-13)
+    assert area == pytest.approx(4 * partition.box**2, rel=1e-13)
+
+
+def test_identity_layers_add_no_regions(random_stack):
+    plain = random_stack(2, (8,), 3, seed=2)
+    eye, zero = torch.eye(8, dtype=torch.float64), torch.zeros(8, dtype=torch.float64)
+    longer = type(plain)(
+        (plain.weights[0], eye, plain.weights[1]),
+        (plain.biases[0], zero, plain.biases[1]),
+        (0.0, 1.0),
+        plain.noise_scale,
+        plain.prior_loc,
+        plain.prior_scale_tril,
+    )
+    assert Partition.of(longer).num_regions == Partition.of(plain).num_regions

@@ -1,0 +1,90 @@
+"""Every model with every guide: a few steps of plain Pyro, or a refusal that says why."""
+
+from __future__ import annotations
+
+import pyro
+import pytest
+import torch
+from pyro import poutine
+from pyro.infer import SVI, Predictive, Trace_ELBO
+from pyro.infer.autoguide import AutoDiagonalNormal, AutoMultivariateNormal, AutoNormal
+
+import pyrolvm as lvm
+from pyrolvm.core import IncompatiblePairError
+from pyrolvm.registry import GUIDES, make_guide, make_model
+
+MODEL_SPECS = (
+    "linear-gaussian:2",
+    "linear-gaussian:3:isotropic=false",
+    "cpa-generator:1:6",
+    "cpa-generator:2:6",
+    "cpa-generator:2:4x4:activation=abs",
+    "cpa-generator:3:6",
+    "vae:2:8",
+    "vae:2:8:activation=tanh",
+    "vae:2:8:likelihood=bernoulli",
+)
+GUIDE_SPECS = (
+    "diagonal:8", "full:affine", "mixture:8", "flow:8", "per-datum:diagonal", "per-datum:full",
+    "per-datum:mixture", "per-datum:flow", "exact", "exact-cpa",
+)  # fmt: skip
+OBS_DIM = 4
+
+
+def observations(spec):
+    x = torch.randn(6, OBS_DIM)
+    return (x > 0).float() if "bernoulli" in spec else x
+
+
+def test_the_table_of_pairs_covers_the_registry():
+    names = {make_guide(s, make_model("linear-gaussian:2", OBS_DIM)).__class__ for s in GUIDE_SPECS}
+    assert names == set(GUIDES.values())
+
+
+@pytest.mark.parametrize("guide_spec", GUIDE_SPECS)
+@pytest.mark.parametrize("model_spec", MODEL_SPECS)
+def test_plain_pyro_runs_the_pair_or_the_refusal_names_what_would_do(model_spec, guide_spec):
+    model = make_model(model_spec, OBS_DIM)
+    x = observations(model_spec)
+    try:
+        guide = make_guide(guide_spec, model)
+    except IncompatiblePairError as error:
+        assert guide_spec in ("exact", "exact-cpa")  # noqa: PT017
+        assert "Amortized" in str(error)  # noqa: PT017
+        return
+    svi = SVI(model, guide, pyro.optim.Adam({"lr": 1e-3}), Trace_ELBO())
+    before = [p.detach().clone() for p in model.parameters()]
+    losses = [svi.step(x) for _ in range(3)]
+    assert torch.tensor(losses).isfinite().all()
+    assert any(not torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
+    trace = poutine.trace(guide).get_trace(x)
+    assert trace.nodes["z"]["value"].shape == (6, model.latent_dim)
+    drawn = Predictive(model, guide=guide, num_samples=3, parallel=True)(x)
+    assert drawn["z"].shape == (3, 6, model.latent_dim)
+    densities = lvm.log_densities(model, guide, x, num_particles=5)
+    assert densities.log_weights.shape == (5, 6)
+    assert densities.factorises
+
+
+@pytest.mark.parametrize("autoguide", [AutoNormal, AutoDiagonalNormal, AutoMultivariateNormal])
+@pytest.mark.parametrize("model_spec", ["linear-gaussian:2", "cpa-generator:2:6", "vae:2:8"])
+def test_autoguides_train_under_zoo_models(model_spec, autoguide):
+    model = make_model(model_spec, OBS_DIM)
+    x = observations(model_spec)
+    fitted = lvm.fit(model, autoguide(model), x, steps=20, progress=False)
+    assert fitted.losses.isfinite().all()
+    assert lvm.log_densities(model, fitted.guide, x, num_particles=4).log_weights.isfinite().all()
+
+
+def test_a_zoo_guide_serves_a_hand_written_model_of_the_same_sites():
+    def model(x):
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", pyro.distributions.Normal(torch.zeros(2), 1.0).to_event(1))
+            mean = torch.cat([z, z.square()], -1)
+            pyro.sample("x", pyro.distributions.Normal(mean, 0.5).to_event(1), obs=x)
+
+    guide = make_guide("full:16", make_model("vae:2", OBS_DIM))
+    x = torch.randn(64, OBS_DIM)
+    fitted = lvm.fit(model, guide, x, steps=100, progress=False)
+    assert fitted.losses[-10:].mean() < fitted.losses[:10].mean()
+    assert lvm.diagnose(model, guide, x, num_particles=50).frame.shape[0] == 1

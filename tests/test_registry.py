@@ -1,0 +1,93 @@
+"""Names and specifications of models and guides."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pyrolvm.core import IncompatiblePairError, UnknownNameError
+from pyrolvm.registry import GUIDES, MODELS, default_guides, guides_for, make_guide, make_model, parse
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.mark.parametrize(("kind", "folder"), [*((k, "models") for k in MODELS.values()),
+                                              *((k, "guides") for k in GUIDES.values())])  # fmt: skip
+def test_every_registered_name_has_a_docstring_and_a_test_file(kind, folder):
+    module = kind.__module__.rsplit(".", 1)[1]
+    assert (ROOT / folder / f"{module}.py").exists()
+    assert (ROOT / "tests" / folder / f"test_{module}.py").exists()
+    assert kind.__doc__
+
+
+@pytest.mark.parametrize("folder", ["models", "guides"])
+def test_every_file_of_the_zoo_is_registered(folder):
+    registered = {k.__module__.rsplit(".", 1)[1] for k in [*MODELS.values(), *GUIDES.values()]}
+    files = {path.stem for path in (ROOT / folder).glob("*.py")} - {"__init__"}
+    assert files <= registered
+
+
+def test_a_model_takes_its_dimension_widths_and_options():
+    model = make_model("cpa-generator:1:16x8:activation=abs:noise_scale=0.3", obs_dim=5)
+    assert (model.latent_dim, model.obs_dim) == (1, 5)
+    assert [layer.out_features for layer in model.decoder if hasattr(layer, "weight")] == [16, 8, 5]
+    assert model.noise_scale[0].item() == pytest.approx(0.3)
+
+
+def test_a_guide_takes_its_family_and_the_widths_of_its_encoder():
+    model = make_model("vae", obs_dim=5)
+    guide = make_guide("amortized:mixture:32x16:num_components=3", model)
+    assert guide.family.num_components == 3
+    widths = [layer.out_features for layer in guide.encoder if hasattr(layer, "weight")]
+    assert widths[:2] == [32, 16]
+
+
+def test_a_family_alone_is_an_amortized_guide():
+    guide = make_guide("flow:affine", make_model("vae", obs_dim=5))
+    assert guide.family.name == "flow"
+    assert len(guide.encoder) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("amortised:full", "Did you mean 'amortized'"),
+        ("amortized:ful", "Did you mean 'full'"),
+        ("amortized:full:num_layer=3", "num_layer"),
+        ("exact-cpa:full", "takes no such word"),
+        ("exact-cpa:32x32", "has no encoder"),
+        ("amortized::full", "parts are words"),
+    ],
+)
+def test_a_wrong_guide_is_one_clear_sentence(text, part):
+    with pytest.raises(UnknownNameError, match=part):
+        make_guide(text, make_model("cpa-generator:2:8", obs_dim=5))
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [("cpa", "Known:"), ("vae:2:8:likelyhood=x", "likelyhood"), ("vae:relu", "a model takes")],
+)
+def test_a_wrong_model_is_one_clear_sentence(text, part):
+    with pytest.raises(UnknownNameError, match=part):
+        make_model(text, obs_dim=5)
+
+
+def test_a_guide_that_cannot_serve_names_those_that_can():
+    with pytest.raises(IncompatiblePairError, match=r"Exact needs .* ExactCPA"):
+        make_guide("exact", make_model("cpa-generator:2:8", obs_dim=5))
+
+
+def test_the_guides_for_a_model_follow_its_capabilities():
+    assert guides_for(make_model("vae:2:8:likelihood=bernoulli", obs_dim=3)) == [
+        "amortized",
+        "per-datum",
+    ]
+    assert "exact-cpa" not in guides_for(make_model("cpa-generator:3:8", obs_dim=5))
+    assert default_guides(make_model("linear-gaussian:3", obs_dim=5))[-1] == "exact"
+
+
+def test_numbers_before_widths():
+    parts = parse("cpa-generator:2:32", numbers=1)
+    assert (parts.numbers, parts.widths) == ((2,), (32,))
