@@ -24,6 +24,7 @@ app = App(
     help="How far is a guide from the true posterior, and what would another buy?\n\n"
     "Example: pyrolvm compare",
     help_format="plaintext",
+    suppress_keyboard_interrupt=False,
 )
 data_app = App(
     name="data", help="Data sets: which there are, where they lie, and how to fetch them."
@@ -267,3 +268,7 @@ def _rich_table(title: str, headers: Sequence[str], rows: Sequence[Sequence[str]
 
 def _summary(kind: type) -> str:
     return (kind.__doc__ or "").strip().splitlines()[0]
+
+
+if __name__ == "__main__":
+    main()

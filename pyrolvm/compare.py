@@ -25,8 +25,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
+from torch import Tensor
 
 from pyrolvm.core import Data, DataError, Model
+from pyrolvm.core.errors import SettingError, require_at_least
 from pyrolvm.diagnostics import khat_threshold
 from pyrolvm.diagnostics.comparison_tree import comparison_tree
 from pyrolvm.fit import fit

@@ -19,6 +19,7 @@ from pyro.infer import ELBO, SVI
 from torch import Tensor
 
 from pyrolvm.core import Data, FactorisationError, Guide, Model, tracing
+from pyrolvm.core.errors import require_at_least
 from pyrolvm.core.evaluation import reachable_modules
 from pyrolvm.core.program_state import parameter_name
 from pyrolvm.objectives import (
@@ -122,8 +123,8 @@ def fit(
             keeps the last good state in model, guide and checkpoint.
         CheckpointError: If the checkpoint cannot be read or belongs to another fit.
     """
-    if steps < 0:
-        raise ValueError(f"The number of steps cannot be negative, but it is {steps}.")
+    require_at_least(0, steps=steps)
+    require_at_least(1, num_particles=num_particles, checkpoint_every=checkpoint_every)
     rows = Data.of(data)
     if isinstance(model, Model):
         rows.check_finite()
@@ -144,8 +145,9 @@ def fit(
         clip_norm=clip_norm,
         name_of=functools.partial(parameter_name, model, guide),
     )
-    objective = checked_objective(loss, num_particles)
     with training(model, guide, train, seed, rows, num_threads) as (trained_model, trained_guide):
+        nesting = _plate_nesting(trained_model, trained_guide, rows.rows(slice(0, size)))
+        objective = checked_objective(loss, num_particles, nesting)
         svi = SVI(
             trained_model, trained_guide, optimizer, objective.loss, objective.loss_and_grads
         )
@@ -158,8 +160,8 @@ def fit(
 
 
 def _batch_size(model: Any, guide: Any, rows: Data, asked: int | None) -> int:
-    if asked is not None and asked < 1:
-        raise ValueError(f"A minibatch needs at least one row, but batch_size is {asked}.")
+    if asked is not None:
+        require_at_least(1, batch_size=asked)
     own = isinstance(model, Model) and isinstance(guide, Guide)
     if asked is None:
         asked = DEFAULT_BATCH if own and not guide.per_datum else rows.num_rows
@@ -175,6 +177,15 @@ def _batch_size(model: Any, guide: Any, rows: Data, asked: int | None) -> int:
                 "or subsample inside the model's own plate."
             )
     return size
+
+
+def _plate_nesting(model: Any, guide: Any, batch: Data) -> int:
+    """Depth of plates of a pair, from a run that leaves the random numbers as they were.
+
+    Pyro would find it out in the first step, whose random numbers a resumed fit must not draw again.
+    """
+    with torch.no_grad(), torch.random.fork_rng():
+        return -tracing.free_dim(tracing.run_once(model, guide, batch)) - 1
 
 
 def _name(program: Any) -> str:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pyrolvm.compare import compare, hold_out
 from pyrolvm.core.checkpoint import save_tensors
-from pyrolvm.core.errors import DeviceError
+from pyrolvm.core.errors import DeviceError, require_at_least
 from pyrolvm.core.program_state import program_state
 from pyrolvm.datasets import Dataset, load
 from pyrolvm.fit import fit
@@ -34,6 +34,8 @@ def run_compare(config: dict[str, Any], out: Path | None) -> tuple[Path, xr.Data
     Returns:
         The folder, the comparison tree, and whether it was made anew.
     """
+    require_at_least(0, steps=config["steps"])
+    require_at_least(1, particles=config["particles"])
     config = {**config, "data_digest": _digest(config["data"])}
     path = out or default_folder(config)
     dataset = load(config["data"], seed=config["seed"])
@@ -91,6 +93,7 @@ def run_fit(config: dict[str, Any], out: Path | None) -> str:
     Returns:
         One sentence about the fit.
     """
+    require_at_least(0, steps=config["steps"])
     config = {**config, "data_digest": _digest(config["data"])}
     dataset = load(config["data"], seed=config["seed"])
     _check_device(config["device"])

@@ -60,3 +60,22 @@ class UnknownNameError(PyroLVMError, ValueError):
 
 class DeviceError(PyroLVMError, ValueError):
     """A device was asked for that this machine does not have."""
+
+
+class SettingError(PyroLVMError, ValueError):
+    """A setting has a value that makes no sense."""
+
+
+def require_at_least(least: int, **settings: int) -> None:
+    """Refuse whole-number settings below a limit.
+
+    Args:
+        least: The smallest value that makes sense.
+        **settings: Values by name.
+
+    Raises:
+        SettingError: Naming the first one that is too small.
+    """
+    for name, value in settings.items():
+        if value < least:
+            raise SettingError(f"{name} should be at least {least}, but it is {value}.")

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from pyrolvm.core import tracing
 from pyrolvm.core.data import Data
-from pyrolvm.core.errors import FactorisationError, SiteError
+from pyrolvm.core.errors import FactorisationError, SiteError, require_at_least
 from pyrolvm.core.evaluation import evaluating
 from pyrolvm.core.guide import Guide
 from pyrolvm.core.model import Model
@@ -117,8 +117,7 @@ def log_densities(
         SiteError: If sites of model and guide do not match, or a log density is NaN.
         DataError: If the data cannot be read as rows.
     """
-    if num_particles < 1:
-        raise ValueError(f"At least one particle is needed, but num_particles is {num_particles}.")
+    require_at_least(1, num_particles=num_particles)
     rows = Data.of(data)
     if isinstance(model, Model):
         rows.check_finite()

@@ -16,15 +16,15 @@ from typing import Any
 import pyro
 import torch
 from pyro import poutine
-from pyro.distributions.util import scale_and_mask
+from pyro.distributions import Delta
 from pyro.poutine import Trace
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
 from pyrolvm.core.data import Data
 from pyrolvm.core.errors import SiteError
+from pyrolvm.core.sites import log_density
 
-DATA_PLATE = "data"
 PARTICLE_PLATE = "particles"
 
 
@@ -36,13 +36,11 @@ class PairTrace:
         model: Trace of the model.
         guide: Trace of the guide.
         particle_dim: Dimension of the particle plate, or None for a single particle.
-        num_particles: Number of particles in the trace.
     """
 
     model: Trace
     guide: Trace
-    particle_dim: int | None
-    num_particles: int
+    particle_dim: int | None = None
 
     def latents(self) -> dict[str, dict[str, Any]]:
         """Latent sites of the model, by name."""
@@ -50,15 +48,29 @@ class PairTrace:
 
     def observed(self) -> dict[str, dict[str, Any]]:
         """Observed sites of the model (factors included), by name."""
-        return {
-            name: site
-            for name, site in _samples(self.model)
-            if site["is_observed"] and not site["infer"].get("_deterministic")
-        }
+        return {name: site for name, site in _samples(self.model) if _has_likelihood(site)}
 
     def guide_sites(self) -> dict[str, dict[str, Any]]:
-        """Every site that the guide sampled, auxiliary ones included, by name."""
-        return {name: site for name, site in _samples(self.guide) if not site["is_observed"]}
+        """Every site that counts in log q: sampled ones, auxiliary ones, factors of the guide.
+
+        A guide that runs the model inside (Pyro's messengers) holds observed sites of the model
+        too; those count once, as likelihood.
+        """
+        return {
+            name: site
+            for name, site in _samples(self.guide)
+            if not site["is_observed"]
+            or (_has_likelihood(site) and name not in self.model.nodes)
+        }
+
+    def all_sites(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Every site that has a density, those of the model first."""
+        for sites in (self.latents(), self.observed(), self.guide_sites()):
+            yield from sites.items()
+
+
+def _has_likelihood(site: dict[str, Any]) -> bool:
+    return site["is_observed"] and not site["infer"].get("_deterministic")
 
 
 def _samples(trace: Trace) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -67,44 +79,56 @@ def _samples(trace: Trace) -> Iterator[tuple[str, dict[str, Any]]]:
             yield name, site
 
 
-def run_once(model: Callable, guide: Callable, data: Data) -> PairTrace:
-    """Run guide and model once, without a particle plate, and check that their sites match.
+def run_pair(
+    model: Callable, guide: Callable, data: Data, like: PairTrace | None = None
+) -> PairTrace:
+    """Run a guide and replay its model.
 
-    Raises:
-        SiteError: If a latent site of the model has no guide, or the guide samples a site that the
-            model lacks.
+    Args:
+        model: A Pyro program.
+        guide: A Pyro program.
+        data: What both take.
+        like: An earlier run, whose subsampled rows are used again.
     """
-    pair = _run(model, guide, data)
-    in_model, in_guide = pair.latents(), pair.guide_sites()
-    for name in in_model:
-        if name not in in_guide:
-            raise SiteError(
-                f"The model samples the latent site {name!r}, but the guide does not: it samples "
-                f"{', '.join(map(repr, in_guide)) or 'nothing'}. Add the site to the guide, or observe it."
-            )
-    for name, site in in_guide.items():
-        if name not in in_model and not site["infer"].get("is_auxiliary"):
-            raise SiteError(
-                f"The guide samples the site {name!r}, but the model does not: it samples "
-                f"{', '.join(map(repr, in_model)) or 'nothing'}. Rename it, or mark it as "
-                'auxiliary with infer={"is_auxiliary": True}.'
-            )
-        if name in in_model and site["value"].shape != in_model[name]["value"].shape:
-            raise SiteError(f"The site {name!r} has different shapes in guide and model.")
-    if not pair.observed():
-        raise SiteError("The model observes nothing: give it an observed site, obs=....")
-    return pair
+    rows = Trace() if like is None else _subsamples(like)
+    guide_trace = poutine.trace(poutine.replay(guide, trace=rows)).get_trace(
+        *data.args, **data.named
+    )
+    given = _holding({name: site for name, site in rows.nodes.items()})
+    for name, site in guide_trace.nodes.items():
+        if site["type"] == "sample" and not site["is_observed"] and name not in given.nodes:
+            given.add_node(name, **site)
+    model_trace = poutine.trace(poutine.replay(model, trace=given)).get_trace(
+        *data.args, **data.named
+    )
+    return PairTrace(model_trace, guide_trace)
 
 
-def _run(model: Callable, guide: Callable, data: Data) -> PairTrace:
-    guide_trace = poutine.trace(guide).get_trace(*data.args, **data.named)
-    replayed = poutine.replay(model, trace=guide_trace)
-    model_trace = poutine.trace(replayed).get_trace(*data.args, **data.named)
-    return PairTrace(model_trace, guide_trace, None, 1)
+def _subsamples(pair: PairTrace) -> Trace:
+    return _holding(
+        {
+            name: site
+            for trace in (pair.model, pair.guide)
+            for name, site in trace.nodes.items()
+            if site["type"] == "sample" and site_is_subsample(site)
+        }
+    )
+
+
+def _holding(sites: dict[str, dict[str, Any]]) -> Trace:
+    trace = Trace()
+    for name, site in sites.items():
+        trace.add_node(name, **site)
+    return trace
 
 
 def run_vectorised(
-    model: Callable, guide: Callable, data: Data, num_particles: int, particle_dim: int
+    model: Callable,
+    guide: Callable,
+    data: Data,
+    num_particles: int,
+    particle_dim: int,
+    like: PairTrace | None = None,
 ) -> PairTrace:
     """Run guide and model for many particles in one outer plate at ``particle_dim``."""
 
@@ -115,120 +139,102 @@ def run_vectorised(
 
         return run
 
-    pair = _run(wrapped(model), wrapped(guide), data)
-    return PairTrace(pair.model, pair.guide, particle_dim, num_particles)
+    pair = run_pair(wrapped(model), wrapped(guide), data, like)
+    return PairTrace(pair.model, pair.guide, particle_dim)
+
+
+def run_particles(
+    model: Callable, guide: Callable, data: Data, sizes: list[int], alone: PairTrace, dim: int | None
+) -> Iterator[PairTrace]:
+    """Run particles in chunks of the given sizes, on the same rows as a single run.
+
+    Args:
+        model: A Pyro program.
+        guide: A Pyro program.
+        data: What both take.
+        sizes: Number of particles of each chunk.
+        alone: The single run.
+        dim: Dimension for the particle plate; None runs one particle after another.
+    """
+    for size in sizes:
+        if dim is not None:
+            yield run_vectorised(model, guide, data, size, dim, alone)
+        else:
+            for _ in range(size):
+                yield run_pair(model, guide, data, alone)
 
 
 def free_dim(pair: PairTrace) -> int:
     """Return the first dimension to the left of every plate of the pair."""
-    frames = [
-        frame
-        for trace in (pair.model, pair.guide)
-        for _, site in _samples(trace)
-        for frame in site["cond_indep_stack"]
-    ]
+    frames = [frame for _, site in pair.all_sites() for frame in site["cond_indep_stack"]]
     if any(frame.name == PARTICLE_PLATE for frame in frames):
         raise SiteError(
-            f"The plate name {PARTICLE_PLATE!r} is reserved for particles; rename yours."
+            f"The plate name {PARTICLE_PLATE!r} is kept for particles, but the model or the guide "
+            "has a plate of that name. Rename it."
         )
     return min([frame.dim for frame in frames if frame.dim is not None], default=0) - 1
 
 
-def data_dim(site: dict[str, Any]) -> int | None:
-    """Return the dimension of the ``"data"`` plate around a site, None if it lies outside."""
-    for frame in site["cond_indep_stack"]:
-        if frame.name == DATA_PLATE and frame.dim is not None:
-            return int(frame.dim)
-    return None
-
-
-def log_density(site: dict[str, Any], pair: PairTrace, per_datum: bool) -> Tensor:
-    """Log density of one site: masked, scaled, summed over all but particles and data.
-
-    The scale of a subsampled ``"data"`` plate is left out where densities are per datum.
-
-    Returns:
-        Shape ``(K, N)`` in nats; ``(K, 1)`` where ``per_datum`` is false.
-    """
-    log_prob = site["fn"].log_prob(site["value"], *site["args"], **site["kwargs"])
-    scale = site["scale"]
-    plate = next((f for f in site["cond_indep_stack"] if f.name == DATA_PLATE), None)
-    if per_datum and plate is not None and plate.full_size is not None:
-        scale = scale / (plate.full_size / plate.size)
-    log_prob = scale_and_mask(log_prob, scale, site["mask"])
-    kept = [pair.particle_dim, plate.dim if per_datum and plate is not None else None]
-    return _keep_dims(log_prob, kept)
-
-
-def _keep_dims(tensor: Tensor, dims: list[int | None]) -> Tensor:
-    """Sum a tensor over all but the given dimensions (None: a new one of size 1), and put those first."""
-    width = max([tensor.dim(), *[-dim for dim in dims if dim is not None]])
-    tensor = tensor.reshape((1,) * (width - tensor.dim()) + tensor.shape)
-    kept = [width + dim for dim in dims if dim is not None]
-    summed = [dim for dim in range(width) if dim not in kept]
-    tensor = tensor.sum(summed, keepdim=True) if summed else tensor
-    tensor = tensor.permute([*kept, *summed]).reshape([tensor.shape[dim] for dim in kept])
-    for position, dim in enumerate(dims):
-        if dim is None:
-            tensor = tensor.unsqueeze(position)
-    return tensor
-
-
-def value_of(site: dict[str, Any], pair: PairTrace, per_datum: bool) -> Tensor:
-    """Value of a site with particles (and data) first: shape ``(K, N, ...)`` or ``(K, ...)``."""
-    event = site["fn"].event_dim
-    value = site["value"]
-    dims = [pair.particle_dim, data_dim(site) if per_datum else None]
-    kept = [dim - event for dim in dims if dim is not None]
-    if kept:
-        width = max(value.dim(), -min(kept))
-        value = value.reshape((1,) * (width - value.dim()) + value.shape)
-        value = value.movedim([width + dim for dim in kept], list(range(len(kept))))
-    return value if pair.particle_dim is not None else value.unsqueeze(0)
-
-
-def vectorises(model: Callable, guide: Callable, data: Data, particle_dim: int) -> bool:
+def vectorises(
+    model: Callable,
+    guide: Callable,
+    data: Data,
+    particle_dim: int,
+    like: PairTrace | None = None,
+) -> bool:
     """Whether a particle plate gives this pair the densities that single runs give."""
     try:
-        pair = run_vectorised(model, guide, data, 2, particle_dim)
-        for particle in range(2):
-            alone = _run(model, poutine.replay(guide, trace=_one_particle(pair, particle)), data)
-            for together, single in (
-                (pair.latents(), alone.latents()),
-                (pair.observed(), alone.observed()),
-                (pair.guide_sites(), alone.guide_sites()),
-            ):
-                for name, site in together.items():
-                    rows = log_density(site, pair, per_datum=False)
-                    if rows.shape[0] != 2:
-                        return False
-                    one = log_density(single[name], alone, per_datum=False)
-                    if not torch.allclose(
-                        rows[particle], one[0], rtol=1e-6, atol=1e-6, equal_nan=True
-                    ):
-                        return False
+        pair = run_vectorised(model, guide, data, 2, particle_dim, like)
+        return all(
+            _agrees(pair, run_pair(model, _held_at(guide, pair, particle), data, pair), particle)
+            for particle in range(2)
+        )
     except (RuntimeError, ValueError, IndexError, KeyError, TypeError, AssertionError):
         return False
+
+
+def _agrees(pair: PairTrace, alone: PairTrace, particle: int) -> bool:
+    """Whether one of two particles has the densities of a single run at the same values."""
+    for (name, site), (other, single) in zip(pair.all_sites(), alone.all_sites(), strict=True):
+        together = log_density(site, pair.particle_dim, per_datum=False)
+        one = log_density(single, None, per_datum=False)
+        if name != other or together.shape[0] != 2:
+            return False
+        if not torch.allclose(together[particle], one[0], rtol=1e-6, atol=1e-6, equal_nan=True):
+            return False
     return True
 
 
-def _one_particle(pair: PairTrace, particle: int) -> Trace:
-    """A trace of the guide that holds the values of one particle."""
+def _held_at(guide: Callable, pair: PairTrace, particle: int) -> Callable:
+    """Fix a guide at the values of one particle; what follows from them is computed anew."""
     assert pair.particle_dim is not None
-    trace = Trace()
+    values = {}
     for name, site in pair.guide_sites().items():
         dim = pair.particle_dim - site["fn"].event_dim
-        value = site["value"]
-        value = value.select(dim, particle) if value.dim() >= -dim else value
-        trace.add_node(name, name=name, type="sample", value=value, is_observed=False, infer={})
-    return trace
+        if not site["is_observed"] and not _is_delta(site["fn"]):
+            value = site["value"]
+            values[name] = value.select(dim, particle) if value.dim() >= -dim else value
+    return _replayed(guide, values)
+
+
+def _is_delta(distribution: Any) -> bool:
+    while hasattr(distribution, "base_dist"):
+        distribution = distribution.base_dist
+    return isinstance(distribution, Delta)
+
+
+def _replayed(program: Callable, values: dict[str, Tensor]) -> Callable:
+    """Let a program draw these values."""
+    node = {"type": "sample", "is_observed": False, "infer": {}}
+    sites = {name: {**node, "name": name, "value": value} for name, value in values.items()}
+    return poutine.replay(program, trace=_holding(sites))
 
 
 def warn_sequential() -> None:
     """Say that a pair could not be vectorised over particles."""
     warnings.warn(
-        "This model and guide give other densities under a particle plate than alone (their code fixes "
-        "batch shapes), so particles are run one after another, which is slower.",
+        "This model and guide give other densities under a particle plate than alone (their code "
+        "fixes batch shapes), so particles are run one after another, which is slower.",
         stacklevel=4,
     )
 
@@ -239,7 +245,8 @@ def log_density_at(
     """Log density of every site of a program at given values of its latent sites.
 
     Args:
-        program: A model or a guide that vectorises over particles, every site in the data plate at dim −1.
+        program: A model or a guide that vectorises over particles, every site in the data plate at
+            dim −1.
         data: What the program takes.
         values: By latent site, shape ``(K, N, ...)``.
         particle_dim: Dimension of the particle plate.
@@ -247,13 +254,7 @@ def log_density_at(
     Returns:
         By site, shape ``(K, N)`` in nats.
     """
-    given = Trace()
-    for name, value in values.items():
-        given.add_node(name, name=name, type="sample", value=value, is_observed=False, infer={})
     num_particles = len(next(iter(values.values())))
     with pyro.plate(PARTICLE_PLATE, num_particles, dim=particle_dim):
-        trace = poutine.trace(poutine.replay(program, trace=given)).get_trace(
-            *data.args, **data.named
-        )
-    pair = PairTrace(trace, trace, particle_dim, num_particles)
-    return {name: log_density(site, pair, per_datum=True) for name, site in _samples(trace)}
+        trace = poutine.trace(_replayed(program, values)).get_trace(*data.args, **data.named)
+    return {name: log_density(site, particle_dim, per_datum=True) for name, site in _samples(trace)}

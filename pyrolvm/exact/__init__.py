@@ -12,6 +12,7 @@ from pyrolvm.exact.errors import (
     ObservationError,
     PartitionMismatchError,
     RegionLimitError,
+    SecondDerivativeError,
 )
 from pyrolvm.exact.gradient import log_evidence
 from pyrolvm.exact.partition import LatentRegions, Partition
@@ -32,6 +33,7 @@ __all__ = [
     "PiecewisePosterior",
     "RegionLimitError",
     "RegionProbabilities",
+    "SecondDerivativeError",
     "log_evidence",
     "solve",
 ]

@@ -1,6 +1,7 @@
 r"""Log density of the exact posterior at given points.
 
-.. math:: \log p(z \mid x) = \log \kappa_\omega(x) + \log N(z; \mu_\omega(x), \Sigma_\omega) - \log p(x)
+.. math:: \log p(z \mid x) = \log \kappa_\omega(x) + \log N(z; \mu_\omega(x), \Sigma_\omega)
+          - \log p(x)
 
 with omega the region of z, found by its activation code. Needs no search among regions, and holds
 outside the box as well.
@@ -12,15 +13,11 @@ References:
 
 from __future__ import annotations
 
-from math import log, pi
-
 import numpy as np
 
 from pyrolvm.exact.folding import Array, FoldedGenerator
-from pyrolvm.exact.geometry import orthogonalise
-from pyrolvm.exact.propagation import output_maps
-
-CHUNK_NUMBERS = 2**21
+from pyrolvm.exact.propagation import layers_of
+from pyrolvm.exact.threads import run_in_threads
 
 
 def log_density(folded: FoldedGenerator, reduced: Array, log_evidence: Array, z: Array) -> Array:
@@ -35,27 +32,16 @@ def log_density(folded: FoldedGenerator, reduced: Array, log_evidence: Array, z:
     Returns:
         Log densities in nats, ``(P, N)``.
     """
-    particles, size, dim = z.shape
-    points = folded.to_whitened(z).reshape(-1, dim)
-    datum = np.tile(np.arange(size), particles)
-    widths = [weight.shape[0] for weight in folded.weights]
-    chunk = max(1, CHUNK_NUMBERS // (3 * (dim + 1) * max([folded.last.shape[0], *widths])))
-    result = np.empty(len(points))
-    for begin in range(0, len(points), chunk):
-        part = slice(begin, begin + chunk)
-        result[part] = _joint(folded, reduced[datum[part]], points[part])
-    return result.reshape(particles, size) - log_evidence - folded.log_det_prior
+    from pyrolvm.exact.propagation_kernel import joint_all
 
+    points = folded.to_whitened(z)
+    layers = layers_of(folded)
+    units = int(layers.widths[1:-1].sum())
+    result = np.empty(points.shape[:2])
 
-def _joint(folded: FoldedGenerator, y: Array, u: Array) -> Array:
-    """Log kappa plus log normal density at each point, up to what was reduced away, ``(M,)``."""
-    value, jacobian = output_maps(folded, u)
-    dim = u.shape[1]
-    basis, factor = orthogonalise(jacobian)
-    rho = np.concatenate([y - value, -u], 1)
-    mean = np.einsum("msk,mk->ms", basis, rho)
-    rest = rho - np.einsum("msk,ms->mk", basis, mean)
-    log_det = np.log(np.diagonal(factor, axis1=1, axis2=2)).sum(1)
-    log_kappa = -0.5 * np.einsum("mk,mk->m", rest, rest) - log_det
-    log_normal = log_det - 0.5 * (mean**2).sum(1) - 0.5 * dim * log(2 * pi)
-    return log_kappa + log_normal
+    def run(begin: int, end: int) -> None:
+        part = slice(begin, end)
+        joint_all(points[:, part], reduced[part], *layers, units, result[:, part])
+
+    run_in_threads(run, points.shape[1], max(1, 4096 // max(1, points.shape[0])))
+    return result - log_evidence - folded.log_det_prior

@@ -6,15 +6,20 @@ normal n, tangent t, signed distance h and tangential ends t_1, t_2:
 .. math:: P = [0 \in P] - \sum_e \int_{t_1}^{t_2} \frac{h}{h^2 + y^2}
               e^{-(h^2 + y^2)/2} \frac{dy}{2 \pi}, \qquad
           \int_P p \, \phi = - \sum_e n K_e, \\
-          \int_P p p^\top \phi = P I - \sum_e \big( h n K_e + t \, [\phi_2(v_1) - \phi_2(v_2)] \big) n^\top
+          \int_P p p^\top \phi = P I
+          - \sum_e \big( h n K_e + t \, [\phi_2(v_1) - \phi_2(v_2)] \big) n^\top
 
-where K_e is the integral of the density along the edge. The first integral is a difference of two
-Owen T functions near 0 and a smooth Gauss-Legendre sum elsewhere. Errors are absolute, about 1e-16 of
-the density at the nearest point; :mod:`pyrolvm.exact.slice_moments` serves where that matters.
+where K_e is the integral of the density along the edge. The first integral is a difference of
+two Owen T functions near 0 and a smooth Gauss-Legendre sum elsewhere. Errors are absolute, about
+1e-16 of the density at the nearest point; :mod:`pyrolvm.exact.slice_moments` serves where that
+matters.
 
 References:
     Owen (1956), Tables for computing bivariate normal probabilities.
 """
+
+# mypy: disable-error-code="no-untyped-def"
+# ruff: noqa: PLR0912, PLR0915 - compiled loops are one body
 
 from __future__ import annotations
 
@@ -38,8 +43,8 @@ NEAR_SQUARE = 6.25
 
 
 @njit(cache=True, nogil=True)
-def owen_t(h, t):  # type: ignore[no-untyped-def]
-    """Owen's T(h, t/h) for h >= 0: mass scaled wedge between the foot of a line and its point t."""
+def owen_t(h, t):
+    """Owen's T(h, t/h) for h >= 0: mass of the wedge behind a line, from its foot to t."""
     s = abs(t)
     if s == 0.0:
         return 0.0
@@ -60,8 +65,8 @@ def owen_t(h, t):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def far_wedge(h, low, high, square):  # type: ignore[no-untyped-def]
-    """Wedge integral over y in [low, high], 0 <= low, for a line that keeps away from 0, scaled."""
+def far_wedge(h, low, high, square):
+    """Scaled mass behind a line that keeps away from 0, for 0 <= low <= y <= high."""
     window = REACH + square - h * h
     high = min(high, sqrt(max(window, low * low)))
     total = 0.0
@@ -74,7 +79,7 @@ def far_wedge(h, low, high, square):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def nearest_point(x, y, size):  # type: ignore[no-untyped-def]
+def nearest_point(x, y, size):
     """Nearest point of a convex polygon to 0, by edges.
 
     Returns:
@@ -101,7 +106,7 @@ def nearest_point(x, y, size):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def edge_moments(x, y, size, square):  # type: ignore[no-untyped-def]
+def edge_moments(x, y, size, square):
     """Mass, first and second moments about 0, times exp(square / 2).
 
     Args:

@@ -6,7 +6,7 @@ from pyrolvm.core.errors import PyroLVMError
 
 
 class GeneratorError(PyroLVMError, ValueError):
-    """The tensors of a generator do not fit together, are not finite, or a scale is not positive."""
+    """Tensors of a generator do not fit together, are not finite, or a scale is not positive."""
 
 
 class NotPiecewiseAffineError(PyroLVMError, ValueError):
@@ -31,3 +31,7 @@ class BoxError(PyroLVMError, ValueError):
 
 class PartitionMismatchError(PyroLVMError, ValueError):
     """A partition was handed in that belongs to another generator."""
+
+
+class SecondDerivativeError(PyroLVMError, RuntimeError):
+    """The exact evidence has first derivatives only, and a second one was asked for."""

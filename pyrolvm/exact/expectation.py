@@ -1,17 +1,15 @@
 r"""E-step: which regions explain each datum, how probable they are, and their moments.
 
-Data go through in chunks, so that memory stays bounded for any number of data and regions; chunks
-run on as many threads as torch is allowed to use.
+No table of data times regions is made: each thread holds one row of bounds, and only the pairs
+that matter are kept.
 """
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from math import log
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy.special import log_ndtr
 
@@ -19,13 +17,13 @@ from pyrolvm.exact.errors import BoxError
 from pyrolvm.exact.folding import Array, FoldedGenerator
 from pyrolvm.exact.geometry import RegionGeometry, whiten
 from pyrolvm.exact.partition import Partition, find_partition
+from pyrolvm.exact.threads import run_in_threads
 
 # Regions that lie this many nats below the best one are left out (e^-40 = 4e-18).
 KEEP = 40.0
 # The box is grown until the mass outside is below this fraction of p(x).
 LOST_MASS = 1e-13
-MAX_CHUNK = 256
-CHUNK_NUMBERS = 2**20
+MAX_CHUNK = 1024
 
 
 @dataclass(frozen=True)
@@ -133,36 +131,26 @@ def _all_chunks(
     from pyrolvm.exact.polygon_kernel import bounding_circles, polygon_pairs
 
     g = geometry
-    columns = g.projection.shape[1]
-    size = len(reduced)
-    threads = max(1, torch.get_num_threads())
-    chunk = max(1, min(MAX_CHUNK, CHUNK_NUMBERS // columns, -(-size // threads) or 1))
     largest = float(np.sqrt(g.square.max()))
     circle = None
     if partition.latent_dim == 2:
         circle = bounding_circles(g.corners, partition.first, partition.count)
 
-    def run(begin: int) -> tuple[Array, ...]:
-        y = reduced[begin : begin + chunk]
-        projected = y @ g.projection
+    def run(begin: int, end: int) -> tuple[Array, ...]:
+        y = reduced[begin:end]
         slack = 1e-14 + 4e-15 * (np.sqrt((y**2).sum(1)) + largest) ** 2
         if circle is None:
             return interval_pairs(
-                y, projected, slack, KEEP, g.values, g.anchors, g.basis, g.factor, g.log_det,
+                y, slack, KEEP, g.projection, g.values, g.anchors, g.basis, g.factor, g.log_det,
                 g.corners, g.shift, g.square,
             )  # fmt: skip
         return polygon_pairs(
-            y, projected, slack, KEEP, g.values, g.anchors, g.basis, g.inverse, g.log_det,
+            y, slack, KEEP, g.projection, g.values, g.anchors, g.basis, g.inverse, g.log_det,
             g.corners, g.shift, g.square, partition.first, partition.count, circle,
         )  # fmt: skip
 
-    begins = range(0, max(size, 1), chunk)
-    if threads == 1 or len(begins) == 1:
-        parts = [run(begin) for begin in begins]
-    else:
-        with ThreadPoolExecutor(min(threads, len(begins))) as pool:
-            parts = list(pool.map(run, begins))
-    return tuple(np.concatenate(column) for column in zip(*parts, strict=True))
+    found = run_in_threads(run, len(reduced), 8, MAX_CHUNK)
+    return tuple(np.concatenate(column) for column in zip(*found, strict=True))
 
 
 def _pack(
@@ -185,7 +173,7 @@ def _pack(
         energy=energy,
         lost_mass=lost,
         offsets=np.concatenate([[0], np.cumsum(counts)]),
-        region=region,
+        region=region.astype(np.int32, copy=False),
         probability=np.ascontiguousarray(rows[:, 0]),
         mean=np.ascontiguousarray(rows[:, 1 : 1 + dim]),
         covariance=spread.reshape(-1, dim, dim),

@@ -177,7 +177,7 @@ def observations(x: Tensor, obs_dim: int) -> Array:
             f"The generator needs observations of shape (N, {obs_dim}), but got {tuple(x.shape)}."
         )
     values = to_numpy(x)
-    bad = ~np.isfinite(values).all(axis=1)
+    bad = np.asarray(~np.isfinite(values).all(axis=1))
     if bad.any():
         raise ObservationError(
             f"The exact engine needs finite observations, but {int(bad.sum())} of {len(bad)} rows "

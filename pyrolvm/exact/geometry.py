@@ -5,8 +5,8 @@ rho = [y - f_c ; -c] and the thin QR factorisation [J ; I] = Q C,
 
 .. math:: \log p(u, y) = -\tfrac12 |\rho - Q w|^2 + \text{const}, \qquad w = C (u - c),
 
-so that the posterior precision is C^T C, the posterior mean of the unbounded Gaussian is w = Q^T rho,
-and nothing is squared before it has been subtracted.
+so that the posterior precision is C^T C, the mean of the unbounded Gaussian is w = Q^T rho, and
+nothing is squared before it has been subtracted.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def whiten(folded: FoldedGenerator, partition: Partition) -> RegionGeometry:
     Returns:
         What the kernels need, region by region.
     """
-    values, jacobian = output_maps(folded, partition.anchors, partition.codes)
+    values, jacobian, _ = output_maps(folded, partition.anchors, partition.codes)
     size, dim, width = jacobian.shape
     anchors = partition.anchors
     basis, factor = orthogonalise(jacobian)

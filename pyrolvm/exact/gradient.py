@@ -1,6 +1,7 @@
 r"""Log evidence with exact first derivatives (Fisher's identity on frozen codes).
 
-.. math:: \partial_\theta \log p(x) = E_{p(z \mid x)} \big[ \partial_\theta \log N(x; g_\theta(z), \Sigma_x) \big]
+.. math:: \partial_\theta \log p(x)
+          = E_{p(z \mid x)} \big[ \partial_\theta \log N(x; g_\theta(z), \Sigma_x) \big]
 
 holds although the regions move with theta, because g is continuous across their borders. In
 whitened coordinates the prior's parameters sit in the first layer. With the posterior's moments
@@ -20,8 +21,8 @@ import numpy as np
 import torch
 from scipy.sparse import csr_array
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
+from pyrolvm.exact.errors import SecondDerivativeError
 from pyrolvm.exact.expectation import Expectation
 from pyrolvm.exact.folding import Array
 from pyrolvm.exact.partition import DEFAULT_BOX, DEFAULT_MAX_REGIONS, Partition
@@ -29,6 +30,9 @@ from pyrolvm.exact.posterior import PiecewisePosterior
 from pyrolvm.exact.propagation import hidden_maps
 from pyrolvm.exact.solving import solve
 from pyrolvm.exact.stack import AffineStack
+
+# Regions less probable than this (for every datum) leave no trace in a float64 gradient.
+DUST = 1e-17
 
 
 def log_evidence(
@@ -49,10 +53,11 @@ def log_evidence(
         max_regions: See :func:`~pyrolvm.exact.solve`.
 
     Returns:
-        Log p(x_n) in nats, float64, ``(N,)``. A second derivative raises ``RuntimeError``.
+        Log p(x_n) in nats, float64, ``(N,)``.
 
     Raises:
         LatentDimensionError: And whatever else :func:`~pyrolvm.exact.solve` raises.
+        SecondDerivativeError: If a gradient of this is differentiated again.
     """
 
     def run() -> PiecewisePosterior:
@@ -71,43 +76,68 @@ class _LogEvidence(torch.autograd.Function):
         return posterior.log_evidence.clone()
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> tuple[Any, ...]:
         x, *tensors = ctx.saved_tensors
-        needed = ctx.needs_input_grad[2:]
-        sums = _Sums(ctx.posterior, x, upstream)
-        scale, loc, tril, *layers = tensors
-        weights, biases = layers[: len(layers) // 2], layers[len(layers) // 2 :]
-        gradients: list[Tensor | None] = [None] * (1 + len(tensors))
-        if needed[0]:
-            gradients[0] = sums.observation().to(x)
-        if needed[1]:
-            gradients[1] = sums.noise().to(scale)
-        last_weight, last_bias = 3 + len(weights), 3 + len(layers)
-        if needed[last_weight]:
-            gradients[last_weight] = sums.last_weight().to(weights[-1])
-        if needed[last_bias]:
-            gradients[last_bias] = sums.last_bias().to(biases[-1])
-        inner = {2: loc, 3: tril}
-        inner |= {4 + i: weight for i, weight in enumerate(weights[:-1])}
-        inner |= {4 + len(weights) + i: bias for i, bias in enumerate(biases[:-1])}
-        wanted = [index for index in inner if needed[index]]
-        if wanted:
-            leaves = {i: tensor.detach().double().cpu() for i, tensor in inner.items()}
-            for index in wanted:
-                leaves[index].requires_grad_()
-            with torch.enable_grad():
-                surrogate = sums.surrogate(
-                    leaves[2],
-                    leaves[3],
-                    [leaves[4 + i] for i in range(len(weights) - 1)],
-                    [leaves[4 + len(weights) + i] for i in range(len(biases) - 1)],
-                    ctx.slopes,
-                )
-                found = torch.autograd.grad(surrogate, [leaves[i] for i in wanted])
-            for index, gradient in zip(wanted, found, strict=True):
-                gradients[index] = gradient.to(inner[index])
+        with torch.no_grad():
+            gradients = _gradients(ctx, x, tensors, upstream)
+        if torch.is_grad_enabled():
+            # once_differentiable would drop the second derivative silently in most cases
+            gradients = [
+                None if gradient is None else _RefuseSecond.apply(gradient, upstream, x, *tensors)
+                for gradient in gradients
+            ]
         return (None, None, *gradients)
+
+
+class _RefuseSecond(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, gradient: Tensor, *_: Tensor) -> Tensor:
+        return gradient.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *_: Tensor) -> Any:
+        raise SecondDerivativeError(
+            "log_evidence has exact first derivatives only, but a second one was asked for. Use "
+            "finite differences of the gradient, or drop create_graph."
+        )
+
+
+def _gradients(
+    ctx: Any, x: Tensor, tensors: list[Tensor], upstream: Tensor
+) -> list[Tensor | None]:
+    """Gradients in x, noise, prior and layers, in the order of the inputs; None if not needed."""
+    needed = ctx.needs_input_grad[2:]
+    sums = _Sums(ctx.posterior, x, upstream)
+    scale, loc, tril, *layers = tensors
+    depth = len(layers) // 2
+    weights, biases = layers[:depth], layers[depth:]
+    gradients: list[Tensor | None] = [None] * (1 + len(tensors))
+    outer = {
+        0: (sums.observation, x),
+        1: (sums.noise, scale),
+        3 + depth: (sums.last_weight, weights[-1]),
+        3 + 2 * depth: (sums.last_bias, biases[-1]),
+    }
+    for index, (gradient, like) in outer.items():
+        if needed[index]:
+            gradients[index] = gradient().to(like)
+    inner = {2: loc, 3: tril}
+    inner |= {4 + i: weight for i, weight in enumerate(weights[:-1])}
+    inner |= {4 + depth + i: bias for i, bias in enumerate(biases[:-1])}
+    wanted = [index for index in inner if needed[index]]
+    if wanted:
+        leaves = {i: tensor.detach().double().cpu() for i, tensor in inner.items()}
+        leaves |= {i: leaves[i].clone().requires_grad_() for i in wanted}
+        hidden_weights = [leaves[4 + i] for i in range(depth - 1)]
+        hidden_biases = [leaves[4 + depth + i] for i in range(depth - 1)]
+        with torch.enable_grad():
+            surrogate = sums.surrogate(
+                leaves[2], leaves[3], hidden_weights, hidden_biases, ctx.slopes
+            )
+            found = torch.autograd.grad(surrogate, [leaves[i] for i in wanted])
+        for index, value in zip(wanted, found, strict=True):
+            gradients[index] = value.to(inner[index])
+    return gradients
 
 
 class _Sums:
@@ -120,12 +150,13 @@ class _Sums:
         folded, found = posterior.folded, posterior.expectation
         self.weight = upstream.detach().double().cpu().numpy()
         self.scale = folded.noise_scale
-        self.used = np.unique(found.region)
+        self.kept = found.probability > DUST
+        self.used = np.unique(found.region[self.kept])
         self.anchors = found.partition.anchors[self.used]
         self.codes = found.partition.codes[self.used]
         self.dim = folded.latent_dim
         if folded.weights:
-            hidden, jacobian, _ = hidden_maps(folded, self.anchors, self.codes)
+            hidden, jacobian = hidden_maps(folded, self.anchors, self.codes)
             matrix, bias = folded.last, folded.last_bias
             matrix = matrix if folded.basis is None else folded.basis @ matrix
             self.matrix = matrix * self.scale[:, None]
@@ -144,13 +175,15 @@ class _Sums:
     def _collect(self, found: Expectation) -> None:
         """Sum moments (1, u - c) over pairs: by datum for E h, by region for the surrogate."""
         size, regions, dim = len(found.log_evidence), len(self.used), self.dim
-        column = np.searchsorted(self.used, found.region)
-        p, mean = found.probability, found.mean
+        kept, datum = self.kept, found.datum[self.kept]
+        column = np.searchsorted(self.used, found.region[kept])
+        offsets = np.searchsorted(datum, np.arange(size + 1))
+        p, mean, covariance = found.probability[kept], found.mean[kept], found.covariance[kept]
         first = np.concatenate([p[:, None], p[:, None] * mean], 1)
-        second = p[:, None, None] * (found.covariance + mean[:, :, None] * mean[:, None, :])
-        weight = self.weight[found.datum]
+        second = p[:, None, None] * (covariance + mean[:, :, None] * mean[:, None, :])
+        weight = self.weight[datum]
         self.pairs = [
-            csr_array((first[:, i], column, found.offsets), shape=(size, regions))
+            csr_array((first[:, i], column, offsets), shape=(size, regions))
             for i in range(dim + 1)
         ]
         self.features = sum(m @ self.maps[:, i] for i, m in enumerate(self.pairs))

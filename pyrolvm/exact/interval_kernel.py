@@ -1,5 +1,8 @@
 """Compiled E-step for one latent coordinate: exact sums over intervals."""
 
+# mypy: disable-error-code="no-untyped-def"
+# ruff: noqa: PLR0915 - compiled loops are one body
+
 from __future__ import annotations
 
 from math import exp, inf, log
@@ -7,21 +10,24 @@ from math import exp, inf, log
 import numpy as np
 from numba import njit
 
+from pyrolvm.exact.propagation_kernel import project
 from pyrolvm.exact.special import INVERSE_ROOT_2PI, interval_moments
 
 
 @njit(cache=True, nogil=True)
-def interval_pairs(y, projected, slack, keep, values, anchors, basis, factor, log_det, corners, shift, square):  # type: ignore[no-untyped-def]  # noqa: E501
+def interval_pairs(
+    y, slack, keep, projection, values, anchors, basis, factor, log_det, corners, shift, square
+):
     """Integrate the joint density over every interval that can matter, datum by datum.
 
     An interval is skipped if its upper bound lies ``keep`` nats below the best one's exact value.
 
     Args:
         y: Reduced data, ``(N, D')``.
-        projected: Data times the geometry's projection, ``(N, 2 R)``.
         slack: Rounding allowance of the bounds, in nats, ``(N,)``.
         keep: How many nats below the best interval still count.
-        values: See :class:`~pyrolvm.exact.geometry.RegionGeometry`, likewise all that follow.
+        projection: See :class:`~pyrolvm.exact.geometry.RegionGeometry`, likewise all that follow.
+        values: ``(R, D')``.
         anchors: ``(R, 1)``.
         basis: ``(R, 1, D' + 1)``.
         factor: ``(R, 1, 1)``.
@@ -31,7 +37,7 @@ def interval_pairs(y, projected, slack, keep, values, anchors, basis, factor, lo
         square: ``(R,)``.
 
     Returns:
-        Log evidence ``(N,)``, E log joint ``(N,)``, number of kept pairs of each datum ``(N,)``, and
+        Log evidence ``(N,)``, E log joint ``(N,)``, number of kept pairs of each datum ``(N,)``;
         for the pairs: region, and rows (probability, mean of u - c, variance).
     """
     size, width = y.shape
@@ -44,14 +50,16 @@ def interval_pairs(y, projected, slack, keep, values, anchors, basis, factor, lo
     region, joint = np.empty(capacity, np.int32), np.empty(capacity)
     moment = np.empty((capacity, 3))
     used = 0
+    projected = np.empty(projection.shape[1])
     for n in range(size):
+        project(y[n], projection, projected)
         y_square = 0.0
         for d in range(width):
             y_square += y[n, d] * y[n, d]
         best, top = 0, -inf
         for r in range(regions):
-            q = y_square - 2 * projected[n, r] + square[r]
-            m = projected[n, regions + r] - shift[r, 0]
+            q = y_square - 2 * projected[r] + square[r]
+            m = projected[regions + r] - shift[r, 0]
             w = min(max(m, corners[r, 0]), corners[r, 1])
             near[r] = w
             span = min(1.0, (corners[r, 1] - corners[r, 0]) * INVERSE_ROOT_2PI)

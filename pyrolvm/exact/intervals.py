@@ -1,8 +1,8 @@
 r"""Linear pieces of a generator with one latent coordinate: a breakpoint sweep.
 
 Layer by layer, each piece carries its affine map; a hidden unit with pre-activation
-U + J (u - c) adds the breakpoint c - U/J where that lies inside the piece. The outer pieces reach to
-plus and minus infinity, so no mass is lost.
+U + J (u - c) adds the breakpoint c - U/J where that lies inside the piece. The outer pieces reach
+to plus and minus infinity, so no mass is lost.
 
 References:
     Balestriero, Paris & Baraniuk (2020), Analytical Probability Distributions and Exact
@@ -15,7 +15,7 @@ import numpy as np
 
 from pyrolvm.exact.errors import RegionLimitError
 from pyrolvm.exact.folding import Array, FoldedGenerator
-from pyrolvm.exact.propagation import Codes, apply_slopes, hidden_maps, start, step
+from pyrolvm.exact.propagation import Codes, output_maps, pre_activations
 
 
 def anchors_of(edges: Array) -> Array:
@@ -55,7 +55,7 @@ def sweep(folded: FoldedGenerator, max_regions: int) -> tuple[Array, Codes]:
         if slope == 1.0:
             continue
         anchors = anchors_of(edges)
-        value, jacobian = _pre_activations(folded, anchors, layer)
+        value, jacobian = pre_activations(folded, layer, anchors[:, None])
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             roots = anchors[:, None] - value / jacobian[:, 0, :]
             inside = (roots > edges[:-1, None]) & (roots < edges[1:, None]) & np.isfinite(roots)
@@ -65,14 +65,5 @@ def sweep(folded: FoldedGenerator, max_regions: int) -> tuple[Array, Codes]:
                 f"This generator has at least {len(edges) - 1} linear pieces after layer "
                 f"{layer + 1}, but max_regions is {max_regions}. Raise it or shrink the generator."
             )
-    _, _, codes = hidden_maps(folded, anchors_of(edges)[:, None])
+    _, _, codes = output_maps(folded, anchors_of(edges)[:, None])
     return edges, codes
-
-
-def _pre_activations(folded: FoldedGenerator, anchors: Array, layer: int) -> tuple[Array, Array]:
-    value, jacobian = start(anchors[:, None])
-    for index in range(layer + 1):
-        value, jacobian = step(value, jacobian, folded.weights[index], folded.biases[index])
-        if index < layer:
-            apply_slopes(value, jacobian, value > 0, folded.slopes[index])
-    return value, jacobian

@@ -151,7 +151,7 @@ def latent_regions(partition: Partition, folded: FoldedGenerator) -> LatentRegio
     Returns:
         Breakpoints or polygons, and the affine maps of g.
     """
-    value, jacobian = output_maps(folded, partition.anchors, partition.codes)
+    value, jacobian, _ = output_maps(folded, partition.anchors, partition.codes)
     if folded.basis is not None:
         value, jacobian = value @ folded.basis.T, jacobian @ folded.basis.T
     value = value * folded.noise_scale + folded.last_bias
@@ -160,10 +160,16 @@ def latent_regions(partition: Partition, folded: FoldedGenerator) -> LatentRegio
     anchors = folded.to_latent(partition.anchors)
     offsets = value - np.einsum("rsd,rs->rd", matrices, anchors)
     bounds = np.cumsum(partition.count)[:-1]
-    corners = np.split(folded.to_latent(partition.vertices), bounds) if len(bounds) or len(
-        partition.count
-    ) else []
-    breakpoints = folded.to_latent(partition.edges[1:-1, None])[:, 0] if partition.latent_dim == 1 else np.zeros(0)
+    corners = (
+        np.split(folded.to_latent(partition.vertices), bounds)
+        if len(bounds) or len(partition.count)
+        else []
+    )
+    breakpoints = (
+        folded.to_latent(partition.edges[1:-1, None])[:, 0]
+        if partition.latent_dim == 1
+        else np.zeros(0)
+    )
     return LatentRegions(
         breakpoints=from_numpy(np.ascontiguousarray(breakpoints)),
         polygons=tuple(from_numpy(np.ascontiguousarray(c)) for c in corners),

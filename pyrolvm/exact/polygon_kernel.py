@@ -1,5 +1,8 @@
 """Compiled E-step for two latent coordinates: exact sums over polygons."""
 
+# mypy: disable-error-code="no-untyped-def"
+# ruff: noqa: PLR0912, PLR0915 - compiled loops are one body
+
 from __future__ import annotations
 
 from math import exp, inf, log, sqrt
@@ -8,16 +11,17 @@ import numpy as np
 from numba import njit
 
 from pyrolvm.exact.edge_moments import edge_moments, nearest_point
+from pyrolvm.exact.propagation_kernel import project
 from pyrolvm.exact.slice_moments import slice_moments
 
-# Closed forms err by 1e-16 of the density at the nearest point; beyond this multiple of p(x): slice.
+# Closed forms err by 1e-16 of the density at the nearest point: slice above this multiple of p(x).
 DAMAGE = 300.0
 # Masses below this are rounding in the closed form.
 DUST = 1e-15
 
 
 @njit(cache=True, nogil=True)
-def bounding_circles(corners, first, count):  # type: ignore[no-untyped-def]
+def bounding_circles(corners, first, count):
     """Centre, radius and log of area/(2 pi) (at most 0) of each whitened polygon, ``(R, 4)``."""
     regions = first.shape[0]
     circle = np.empty((regions, 4))
@@ -41,7 +45,7 @@ def bounding_circles(corners, first, count):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def place(rho, basis, corners, s, size, x, y):  # type: ignore[no-untyped-def]
+def place(rho, basis, corners, s, size, x, y):
     """Put one region's whitened polygon around the mean of its unbounded Gaussian.
 
     Returns:
@@ -57,7 +61,7 @@ def place(rho, basis, corners, s, size, x, y):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def residual(rho, basis, w_x, w_y):  # type: ignore[no-untyped-def]
+def residual(rho, basis, w_x, w_y):
     """Log joint density at a whitened point, up to the constants of the E-step."""
     total = 0.0
     for d in range(rho.shape[0]):
@@ -67,7 +71,7 @@ def residual(rho, basis, w_x, w_y):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def finish(row, inverse, mass, a_x, a_y, b_xx, b_xy, b_yy, w_x, w_y):  # type: ignore[no-untyped-def]
+def finish(row, inverse, mass, a_x, a_y, b_xx, b_xy, b_yy, w_x, w_y):
     """Write mean of u - c and covariance of u from whitened moments about the point w."""
     a_x, a_y = a_x / mass, a_y / mass
     b_xx, b_xy, b_yy = b_xx / mass - a_x * a_x, b_xy / mass - a_x * a_y, b_yy / mass - a_y * a_y
@@ -80,18 +84,34 @@ def finish(row, inverse, mass, a_x, a_y, b_xx, b_xy, b_yy, w_x, w_y):  # type: i
 
 
 @njit(cache=True, nogil=True)
-def polygon_pairs(y, projected, slack, keep, values, anchors, basis, inverse, log_det, corners, shift, square, first, count, circle):  # type: ignore[no-untyped-def]  # noqa: E501
+def polygon_pairs(
+    y,
+    slack,
+    keep,
+    projection,
+    values,
+    anchors,
+    basis,
+    inverse,
+    log_det,
+    corners,
+    shift,
+    square,
+    first,
+    count,
+    circle,
+):
     """Integrate the joint density over every polygon that can matter, datum by datum.
 
-    A polygon is skipped if an upper bound (bounding circle, then exact distance) lies ``keep`` nats
-    below the exact value of the best one so far.
+    A polygon is skipped if an upper bound (bounding circle, then exact distance) lies ``keep``
+    nats below the exact value of the best one so far.
 
     Args:
         y: Reduced data, ``(N, D')``.
-        projected: Data times the geometry's projection, ``(N, 3 R)``.
         slack: Rounding allowance of the bounds, in nats, ``(N,)``.
         keep: How many nats below the best polygon still count.
-        values: See :class:`~pyrolvm.exact.geometry.RegionGeometry`, likewise the next seven.
+        projection: See :class:`~pyrolvm.exact.geometry.RegionGeometry`, likewise the next seven.
+        values: ``(R, D')``.
         anchors: ``(R, 2)``.
         basis: ``(R, 2, D' + 2)``.
         inverse: ``(R, 2, 2)``.
@@ -104,7 +124,7 @@ def polygon_pairs(y, projected, slack, keep, values, anchors, basis, inverse, lo
         circle: From :func:`bounding_circles`.
 
     Returns:
-        Log evidence ``(N,)``, E log joint ``(N,)``, number of kept pairs of each datum ``(N,)``, and
+        Log evidence ``(N,)``, E log joint ``(N,)``, number of kept pairs of each datum ``(N,)``;
         for the pairs: region, and rows (probability, mean of u - c, covariance xx, xy, yy).
     """
     size, width = y.shape
@@ -122,17 +142,19 @@ def polygon_pairs(y, projected, slack, keep, values, anchors, basis, inverse, lo
         longest = max(longest, count[r])
     px, py = np.empty(longest), np.empty(longest)
     used = 0
+    projected = np.empty(projection.shape[1])
     for n in range(size):
+        project(y[n], projection, projected)
         y_square = 0.0
         for d in range(width):
             y_square += y[n, d] * y[n, d]
         best, top = 0, -inf
         for r in range(regions):
-            m_x = projected[n, regions + r] - shift[r, 0]
-            m_y = projected[n, 2 * regions + r] - shift[r, 1]
+            m_x = projected[regions + r] - shift[r, 0]
+            m_y = projected[2 * regions + r] - shift[r, 1]
             off_x, off_y = m_x - circle[r, 0], m_y - circle[r, 1]
             gap = max(sqrt(off_x * off_x + off_y * off_y) - circle[r, 2], 0.0)
-            peak = m_x * m_x + m_y * m_y - y_square + 2 * projected[n, r] - square[r]
+            peak = m_x * m_x + m_y * m_y - y_square + 2 * projected[r] - square[r]
             bound[r] = 0.5 * (peak - gap * gap) - log_det[r] + circle[r, 3]
             if bound[r] > top:
                 best, top = r, bound[r]
@@ -183,7 +205,7 @@ def polygon_pairs(y, projected, slack, keep, values, anchors, basis, inverse, lo
         total = 0.0
         for i in range(begin, used):
             total += moment[i, 0] * exp(peaks[i - begin] - highest)
-        # where the closed form's error could show in p(x) or its moments, integrate again by slices
+        # where the closed form's error could show in p(x) or the moments, integrate by slices
         again = 0.0
         for i in range(begin, used):
             r = region[i]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from pyrolvm.exact.errors import RegionLimitError
 from pyrolvm.exact.folding import Array, FoldedGenerator
-from pyrolvm.exact.propagation import Codes, apply_slopes, start, step
+from pyrolvm.exact.propagation import Codes, pre_activations
 
 Index = NDArray[np.int64]
 
@@ -20,8 +20,8 @@ Index = NDArray[np.int64]
 def anchors_of(vertices: Array, first: Index, count: Index) -> Array:
     """Choose one point in each polygon: its centroid of vertices, or its point nearest to 0.
 
-    The nearest point is taken for polygons that reach far out, so that their maps keep their digits
-    where the prior has its mass.
+    The nearest point is taken for polygons that reach far out, so that their maps keep their
+    digits where the prior has its mass.
 
     Args:
         vertices: All vertices, ``(V, 2)``, counter-clockwise for each polygon.
@@ -61,11 +61,11 @@ def cut(folded: FoldedGenerator, box: float, limit: int) -> tuple[Array, Index, 
         limit: Most polygons allowed.
 
     Returns:
-        Vertices ``(V, 2)``, first vertex and number of vertices of each polygon ``(R,)``, and codes
-        ``(R, units)``.
+        Vertices ``(V, 2)``, first vertex and number of vertices of each polygon ``(R,)``, and
+        codes ``(R, units)``.
 
     Raises:
-        RegionLimitError: If there are more polygons than allowed, with an estimate of their number.
+        RegionLimitError: If there are more polygons than allowed, with an estimate.
     """
     from pyrolvm.exact.splitting import split_layer
 
@@ -80,7 +80,7 @@ def cut(folded: FoldedGenerator, box: float, limit: int) -> tuple[Array, Index, 
             codes[:, column : column + width] = True
         else:
             anchors = anchors_of(np.stack([x, y], 1), first, count)
-            value, jacobian = _pre_activations(folded, anchors, codes, layer)
+            value, jacobian = pre_activations(folded, layer, anchors, codes)
             x, y, first, count, codes, done = split_layer(
                 x, y, first, count, codes, column, anchors, value, jacobian, limit
             )
@@ -97,19 +97,3 @@ def _too_many(found: int, limit: int, done: int, units: int) -> RegionLimitError
         f"units already make {found}; expect about {estimate} in all. Raise max_regions, or use a "
         "smaller generator."
     )
-
-
-def _pre_activations(
-    folded: FoldedGenerator, anchors: Array, codes: Codes, layer: int
-) -> tuple[Array, Array]:
-    value, jacobian = start(anchors)
-    column = 0
-    for index in range(layer + 1):
-        value, jacobian = step(value, jacobian, folded.weights[index], folded.biases[index])
-        width = folded.weights[index].shape[0]
-        if index < layer:
-            apply_slopes(
-                value, jacobian, codes[:, column : column + width], folded.slopes[index]
-            )
-        column += width
-    return value, np.ascontiguousarray(jacobian)

@@ -45,9 +45,9 @@ class RegionProbabilities:
 
 @dataclass(frozen=True)
 class PiecewisePosterior:
-    """p(z | x_n) of a piecewise-affine generator: Gaussians cut to disjoint regions, summed exactly.
+    """p(z | x_n) of a piecewise-affine generator: Gaussians cut to disjoint regions.
 
-    Made by :func:`~pyrolvm.exact.solve`. Tensors are float64 on the device of x and carry no graph.
+    Made by :func:`~pyrolvm.exact.solve`. Tensors are float64 on the device of x, without a graph.
 
     Attributes:
         folded: The generator in whitened coordinates.
@@ -151,8 +151,8 @@ class PiecewisePosterior:
         """
         if z.ndim < 2 or tuple(z.shape[-2:]) != (self.size, self.latent_dim):
             raise ObservationError(
-                f"The posterior of {self.size} data with {self.latent_dim} latent coordinates needs "
-                f"points of shape (..., {self.size}, {self.latent_dim}), but got {tuple(z.shape)}."
+                f"The posterior of {self.size} data needs points of shape "
+                f"(..., {self.size}, {self.latent_dim}), but got {tuple(z.shape)}."
             )
         points = to_numpy(z).reshape(-1, self.size, self.latent_dim)
         found = self.expectation

@@ -14,6 +14,8 @@ References:
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -22,56 +24,77 @@ from pyrolvm.exact.folding import Array, FoldedGenerator
 Codes = NDArray[np.bool_]
 
 
-def apply_slopes(value: Array, jacobian: Array, active: Codes, slope: float) -> None:
-    """Multiply pre-activations ``(R, H)`` and Jacobians ``(R, S, H)`` by their slopes, in place."""
-    if slope != 1.0:
-        gains = np.where(active, 1.0, slope)
-        value *= gains
-        jacobian *= gains[:, None, :]
+class Layers(NamedTuple):
+    """Affine layers as flat arrays, for the compiled recursion.
+
+    Attributes:
+        weights: Transposed weight matrices, one after the other.
+        biases: Biases, one after the other.
+        widths: Number of inputs and of each layer's outputs.
+        slopes: Slope after each layer; 1 after the last.
+    """
+
+    weights: Array
+    biases: Array
+    widths: NDArray[np.int64]
+    slopes: Array
 
 
-def start(points: Array) -> tuple[Array, Array]:
-    """Value ``(R, S)`` and transposed Jacobian ``(R, S, S)`` of the identity at given points."""
-    size, dim = points.shape
-    return points.copy(), np.broadcast_to(np.eye(dim), (size, dim, dim)).copy()
-
-
-def step(value: Array, jacobian: Array, weight: Array, bias: Array) -> tuple[Array, Array]:
-    """Send values ``(R, H)`` and transposed Jacobians ``(R, S, H)`` through one affine layer."""
-    size, dim, width = jacobian.shape
-    pushed = jacobian.reshape(size * dim, width) @ weight.T
-    return value @ weight.T + bias, pushed.reshape(size, dim, weight.shape[0])
-
-
-def hidden_maps(
-    folded: FoldedGenerator, points: Array, codes: Codes | None = None
-) -> tuple[Array, Array, Codes]:
-    """Affine maps of the last hidden layer at given points.
+def layers_of(folded: FoldedGenerator, depth: int | None = None) -> Layers:
+    """Flatten a generator's layers.
 
     Args:
         folded: The generator.
-        points: Whitened points, ``(R, S)``.
-        codes: Activation codes ``(R, number of hidden units)``; read off at the points if None.
+        depth: Take only so many hidden layers, up to the last one's pre-activation; all layers and
+            the output if None.
 
     Returns:
-        Values ``(R, H)``, transposed Jacobians ``(R, S, H)`` and codes.
+        The layers.
     """
-    value, jacobian = start(points)
-    found: list[Codes] = []
-    first = 0
-    for weight, bias, slope in zip(folded.weights, folded.biases, folded.slopes, strict=True):
-        value, jacobian = step(value, jacobian, weight, bias)
-        active = value > 0 if codes is None else codes[:, first : first + weight.shape[0]]
-        first += weight.shape[0]
-        apply_slopes(value, jacobian, active, slope)
-        found.append(active)
-    empty = np.zeros((len(points), 0), dtype=np.bool_)
-    return value, jacobian, np.concatenate(found, axis=1) if found else empty
+    weights, biases, slopes = folded.weights[:depth], folded.biases[:depth], folded.slopes[:depth]
+    if depth is None:
+        weights = (*weights, folded.last)
+        biases = (*biases, np.zeros(folded.last.shape[0]))
+        slopes = (*slopes, 1.0)
+    return Layers(
+        weights=np.concatenate([weight.T.ravel() for weight in weights]),
+        biases=np.concatenate(biases),
+        widths=np.array([folded.latent_dim, *(len(bias) for bias in biases)]),
+        slopes=np.array(slopes),
+    )
+
+
+def _propagate(layers: Layers, points: Array, codes: Codes | None) -> tuple[Array, Array, Codes]:
+    from pyrolvm.exact.propagation_kernel import push_all
+
+    units = int(layers.widths[1:-1].sum())
+    given = codes is not None
+    used = np.empty((len(points), units), np.bool_) if codes is None else codes
+    found = push_all(points, used, given, *layers)
+    return found[:, 0], found[:, 1:], used
+
+
+def pre_activations(
+    folded: FoldedGenerator, layer: int, points: Array, codes: Codes | None = None
+) -> tuple[Array, Array]:
+    """Affine maps of one hidden layer before its activation.
+
+    Args:
+        folded: The generator.
+        layer: Number of the hidden layer, from 0.
+        points: Whitened points, ``(R, S)``.
+        codes: Codes of the layers below ``(R, units)``; read off at the points if None.
+
+    Returns:
+        Pre-activations ``(R, H)`` and transposed Jacobians ``(R, S, H)``.
+    """
+    value, jacobian, _ = _propagate(layers_of(folded, layer + 1), points, codes)
+    return value, jacobian
 
 
 def output_maps(
     folded: FoldedGenerator, points: Array, codes: Codes | None = None
-) -> tuple[Array, Array]:
+) -> tuple[Array, Array, Codes]:
     """Affine maps of the reduced generator f at given points.
 
     Args:
@@ -80,7 +103,22 @@ def output_maps(
         codes: Activation codes, or None to read them off at the points.
 
     Returns:
-        f at the points ``(R, D')`` and transposed Jacobians ``(R, S, D')``.
+        f at the points ``(R, D')``, transposed Jacobians ``(R, S, D')`` and codes ``(R, units)``.
     """
-    value, jacobian, _ = hidden_maps(folded, points, codes)
-    return step(value, jacobian, folded.last, np.zeros(folded.last.shape[0]))
+    return _propagate(layers_of(folded), points, codes)
+
+
+def hidden_maps(folded: FoldedGenerator, points: Array, codes: Codes) -> tuple[Array, Array]:
+    """Affine maps of the last hidden layer, after its activation, on regions with given codes.
+
+    Args:
+        folded: The generator; it has a hidden layer.
+        points: Whitened points, ``(R, S)``.
+        codes: Activation codes, ``(R, units)``.
+
+    Returns:
+        Values ``(R, H)`` and transposed Jacobians ``(R, S, H)``.
+    """
+    value, jacobian = pre_activations(folded, len(folded.weights) - 1, points, codes)
+    gains = np.where(codes[:, -value.shape[1] :], 1.0, folded.slopes[-1])
+    return value * gains, jacobian * gains[:, None]

@@ -7,6 +7,8 @@ References:
     Robert (1995), Simulation of truncated normal variables.
 """
 
+# mypy: disable-error-code="no-untyped-def"
+
 from __future__ import annotations
 
 from math import cos, exp, expm1, log, log1p, pi, sin, sqrt
@@ -21,7 +23,7 @@ S30, S27, S31, S11 = np.uint64(30), np.uint64(27), np.uint64(31), np.uint64(11)
 
 
 @njit(cache=True, nogil=True)
-def mix(value):  # type: ignore[no-untyped-def]
+def mix(value):
     """Scramble 64 bits."""
     value = (value ^ (value >> S30)) * FIRST
     value = (value ^ (value >> S27)) * SECOND
@@ -29,20 +31,20 @@ def mix(value):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def open_stream(seed, datum, state):  # type: ignore[no-untyped-def]
+def open_stream(seed, datum, state):
     """Set a stream's state from the seed and the datum's number."""
     state[0] = mix(mix(np.uint64(seed)) + GOLDEN * np.uint64(datum + 1))
 
 
 @njit(cache=True, nogil=True)
-def uniform(state):  # type: ignore[no-untyped-def]
+def uniform(state):
     """Uniform number in the open interval (0, 1); advances the stream."""
     state[0] += GOLDEN
     return (np.float64(mix(state[0]) >> S11) + 0.5) * 1.1102230246251565e-16
 
 
 @njit(cache=True, nogil=True)
-def normal_pair(state):  # type: ignore[no-untyped-def]
+def normal_pair(state):
     """Two independent standard normal numbers."""
     radius = sqrt(-2.0 * log(uniform(state)))
     angle = 2.0 * pi * uniform(state)
@@ -50,7 +52,7 @@ def normal_pair(state):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def truncated_normal(low, high, state):  # type: ignore[no-untyped-def]
+def truncated_normal(low, high, state):
     """Exact draw of a standard normal variable on [low, high], also in far tails, by rejection."""
     width = high - low
     if low <= 0.0 <= high:
@@ -83,7 +85,7 @@ def truncated_normal(low, high, state):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def choose(cumulative, begin, end, value):  # type: ignore[no-untyped-def]
+def choose(cumulative, begin, end, value):
     """Find the pair whose cumulative probability first exceeds a value."""
     low, high = begin, end - 1
     while low < high:
@@ -96,7 +98,7 @@ def choose(cumulative, begin, end, value):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def choose_all(probability, begin, end, num, state, order, tally):  # type: ignore[no-untyped-def]
+def choose_all(probability, begin, end, num, state, order, tally):
     """Choose a pair for each of ``num`` draws and sort the draws by pair.
 
     ``order`` receives the draws, grouped by pair; ``tally[i]:tally[i + 1]`` are those of pair

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
-
 import numpy as np
-import torch
 
 from pyrolvm.exact.expectation import Expectation
 from pyrolvm.exact.folding import Array
+from pyrolvm.exact.threads import run_in_threads
 
 
 def draw(found: Expectation, num: int, seed: int) -> Array:
@@ -27,13 +25,11 @@ def draw(found: Expectation, num: int, seed: int) -> Array:
     g, partition = found.geometry, found.partition
     size, dim = len(found.log_evidence), partition.latent_dim
     out = np.empty((num, size, dim))
-    threads = max(1, torch.get_num_threads())
-    chunk = max(1, -(-size // (4 * threads)))
 
-    def run(begin: int) -> None:
-        y = found.reduced[begin : begin + chunk]
-        offsets = found.offsets[begin : begin + chunk + 1]
-        part = out[:, begin : begin + chunk]
+    def run(begin: int, end: int) -> None:
+        y = found.reduced[begin:end]
+        offsets = found.offsets[begin : end + 1]
+        part = out[:, begin:end]
         shared = (seed, begin, num, y, offsets, found.region, found.probability)
         if dim == 1:
             draw_intervals(*shared, g.values, g.anchors, g.basis, g.factor, g.corners, part)
@@ -43,11 +39,5 @@ def draw(found: Expectation, num: int, seed: int) -> Array:
                 partition.first, partition.count, part,
             )  # fmt: skip
 
-    begins = range(0, size, chunk)
-    if threads == 1 or len(begins) <= 1:
-        for begin in begins:
-            run(begin)
-    else:
-        with ThreadPoolExecutor(threads) as pool:
-            list(pool.map(run, begins))
+    run_in_threads(run, size, max(1, 1000 // max(1, num)))
     return out

@@ -1,5 +1,8 @@
 """Compiled exact draws from the posterior: choose a region, then draw within it."""
 
+# mypy: disable-error-code="no-untyped-def"
+# ruff: noqa: PLR0912, PLR0915 - compiled loops are one body
+
 from __future__ import annotations
 
 from math import exp, sqrt
@@ -25,7 +28,21 @@ TRIES = 6
 
 
 @njit(cache=True, nogil=True)
-def draw_intervals(seed, first_datum, num, y, offsets, region, probability, values, anchors, basis, factor, corners, out):  # type: ignore[no-untyped-def]  # noqa: E501
+def draw_intervals(
+    seed,
+    first_datum,
+    num,
+    y,
+    offsets,
+    region,
+    probability,
+    values,
+    anchors,
+    basis,
+    factor,
+    corners,
+    out,
+):
     """Draw from posteriors with one latent coordinate; writes whitened points to ``out``."""
     state = np.empty(1, np.uint64)
     order = np.empty(num, np.int64)
@@ -50,7 +67,7 @@ def draw_intervals(seed, first_datum, num, y, offsets, region, probability, valu
 
 
 @njit(cache=True, nogil=True)
-def slice_mass(s, u, size, distance, at):  # type: ignore[no-untyped-def]
+def slice_mass(s, u, size, distance, at):
     """Mass of the slice at a tangential coordinate, scaled, and its lower and upper end."""
     a0, b0, a1, b1 = span(s, u, size, at)
     low = a0 + b0 * at
@@ -62,7 +79,7 @@ def slice_mass(s, u, size, distance, at):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def build_envelope(s, u, size, distance, low, high, cumulative, level):  # type: ignore[no-untyped-def]
+def build_envelope(s, u, size, distance, low, high, cumulative, level):
     """Piecewise constant upper bound of the log-concave slice mass on equal cells."""
     grid = np.empty(CELLS + 1)
     step = (high - low) / CELLS
@@ -92,11 +109,27 @@ def build_envelope(s, u, size, distance, low, high, cumulative, level):  # type:
 
 
 @njit(cache=True, nogil=True)
-def draw_polygons(seed, first_datum, num, y, offsets, region, probability, values, anchors, basis, inverse, corners, first, count, out):  # type: ignore[no-untyped-def]  # noqa: E501
+def draw_polygons(
+    seed,
+    first_datum,
+    num,
+    y,
+    offsets,
+    region,
+    probability,
+    values,
+    anchors,
+    basis,
+    inverse,
+    corners,
+    first,
+    count,
+    out,
+):
     """Draw from posteriors with two latent coordinates; writes whitened points to ``out``.
 
-    Within a polygon, a few plain Gaussian proposals come first; if all miss, the slice coordinate is
-    drawn by rejection under an envelope of its log-concave density, and the point on the slice
+    Within a polygon, a few plain Gaussian proposals come first; if all miss, the slice coordinate
+    is drawn by rejection under an envelope of its log-concave density, and the point on the slice
     from a truncated normal. Both ways are exact.
     """
     state = np.empty(1, np.uint64)

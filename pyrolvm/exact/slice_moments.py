@@ -1,10 +1,12 @@
 r"""Compiled slicing quadrature for the moments of N(0, I) on a convex polygon.
 
-The u axis points to the polygon's point p* nearest to 0. Slices of constant tangential coordinate s
-are integrated in closed form (or by a positive sum) over u, and 24-point Gauss-Legendre runs over
-s between vertices. Every term is positive, so that far polygons and slivers keep their relative
-accuracy. All is scaled by exp(|p*|^2/2).
+The u axis points to the polygon's point p* nearest to 0. Slices of constant tangential
+coordinate s are integrated in closed form (or by a positive sum) over u, and 24-point
+Gauss-Legendre runs over s between vertices. Every term is positive, so that far polygons and
+slivers keep their relative accuracy. All is scaled by exp(|p*|^2/2).
 """
+
+# mypy: disable-error-code="no-untyped-def"
 
 from __future__ import annotations
 
@@ -23,7 +25,7 @@ from pyrolvm.exact.special import (
 
 
 @njit(cache=True, nogil=True)
-def slicing_axis(x, y, size, px, py):  # type: ignore[no-untyped-def]
+def slicing_axis(x, y, size, px, py):
     """Unit vector of the u axis: towards p*, or across the polygon's longest chord if p* = 0."""
     distance = sqrt(px * px + py * py)
     if distance > 0.0:
@@ -40,7 +42,7 @@ def slicing_axis(x, y, size, px, py):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def turn(x, y, size, ax, ay, s, u):  # type: ignore[no-untyped-def]
+def turn(x, y, size, ax, ay, s, u):
     """Write the vertices in slicing coordinates: u along (ax, ay), s across, counter-clockwise."""
     for i in range(size):
         s[i] = ay * x[i] - ax * y[i]
@@ -48,7 +50,7 @@ def turn(x, y, size, ax, ay, s, u):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def window(s, u, size, square):  # type: ignore[no-untyped-def]
+def window(s, u, size, square):
     """Range of s over the part of the polygon within the radius sqrt(square + REACH) of 0."""
     radius2 = square + REACH
     radius = sqrt(radius2)
@@ -81,7 +83,7 @@ def window(s, u, size, square):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def span(s, u, size, at):  # type: ignore[no-untyped-def]
+def span(s, u, size, at):
     """Lines u = a + b s that bound the polygon from below and above near a given s."""
     a0, b0, a1, b1 = 0.0, 0.0, 0.0, 0.0
     for i in range(size):
@@ -96,7 +98,7 @@ def span(s, u, size, at):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def slice_moments(x, y, size, px, py):  # type: ignore[no-untyped-def]
+def slice_moments(x, y, size, px, py):
     """Mass, first and second moments about p*, times exp(|p*|^2 / 2).
 
     Args:

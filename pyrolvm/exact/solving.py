@@ -26,18 +26,19 @@ def solve(
 ) -> PiecewisePosterior:
     r"""Compute p(z | x_n) and log p(x_n) exactly, in float64.
 
-    .. math:: p(x) = \sum_\omega \kappa_\omega(x) \int_\omega N(z; \mu_\omega(x), \Sigma_\omega) \, dz
+    .. math:: p(x) = \sum_\omega \kappa_\omega(x)
+              \int_\omega N(z; \mu_\omega(x), \Sigma_\omega) \, dz
 
-    The sum runs over the regions on which the generator is affine; those 40 nats below the best one
-    are left out.
+    The sum runs over the regions on which the generator is affine; those 40 nats below the best
+    one are left out.
 
     Args:
         stack: The generator; one or two latent coordinates.
         x: Observations, ``(N, D)``, any dtype and device.
         partition: Regions from an earlier call (``Partition.of(stack)`` or
             ``posterior.partition``) with the same hidden layers and prior.
-        box: Half the side of the first box in two dimensions, in prior standard deviations; it grows
-            where the data need more.
+        box: Half the side of the first box in two dimensions, in prior standard deviations; it
+            grows where the data need more.
         max_regions: Most regions allowed.
 
     Returns:

@@ -1,5 +1,8 @@
 """Compiled kernel that cuts convex polygons along the kinks of one layer."""
 
+# mypy: disable-error-code="no-untyped-def"
+# ruff: noqa: PLR0912, PLR0915 - compiled loops are one body
+
 from __future__ import annotations
 
 import numpy as np
@@ -9,7 +12,7 @@ TOLERANCE = 1e-12
 
 
 @njit(cache=True, nogil=True)
-def split_layer(x, y, first, count, codes, column, anchor, value, jacobian, limit):  # type: ignore[no-untyped-def]
+def split_layer(x, y, first, count, codes, column, anchor, value, jacobian, limit):
     """Cut polygons by the zero lines of a layer's pre-activations, unit after unit.
 
     A vertex counts as on the line within a relative tolerance; a polygon is cut only if it has

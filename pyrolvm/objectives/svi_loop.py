@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import time
 import warnings
 from collections.abc import Callable
@@ -29,10 +30,25 @@ class Objective:
     loss_and_grads: Callable[..., Any]
 
 
-def checked_objective(loss: ELBO | Callable[..., Tensor] | None, num_particles: int) -> Objective:
-    """Wrap an objective so that it refuses a value that is not finite before anything is updated."""
+def checked_objective(
+    loss: ELBO | Callable[..., Tensor] | None, num_particles: int, plate_nesting: int
+) -> Objective:
+    """Wrap an objective so that it refuses a value that is not finite before anything is updated.
+
+    Args:
+        loss: An objective of Pyro, a function, or None for the negative ELBO.
+        num_particles: Draws of the guide for the latter.
+        plate_nesting: Depth of the pair's plates.
+    """
     if loss is None:
-        loss = Trace_ELBO(num_particles=num_particles, vectorize_particles=num_particles > 1)
+        loss = Trace_ELBO(
+            num_particles=num_particles,
+            vectorize_particles=num_particles > 1,
+            max_plate_nesting=plate_nesting,
+        )
+    elif isinstance(loss, ELBO) and math.isinf(loss.max_plate_nesting):
+        particle_plate = loss.vectorize_particles and loss.num_particles > 1
+        loss.max_plate_nesting = plate_nesting + int(particle_plate)
     evaluate = loss.loss if isinstance(loss, ELBO) else loss
 
     def with_gradients(*args: Any, **kwargs: Any) -> float:
@@ -71,6 +87,7 @@ class SVILoop:
         bar = tqdm(
             total=steps, initial=len(self.losses), disable=not progress, unit="step",
             desc=progress if isinstance(progress, str) else "fit", dynamic_ncols=True,
+            mininterval=0.1 if sys.stderr.isatty() else 5.0,
         )  # fmt: skip
         try:
             with bar:

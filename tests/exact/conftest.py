@@ -144,7 +144,9 @@ def plane_quadrature(
         a, b, c = triangles.unbind(1)
         middle = 0.5 * (a + b)
         big = (a - b).square().sum(-1).sqrt() > width
-        split = torch.cat([torch.stack([a, middle, c], 1)[big], torch.stack([middle, b, c], 1)[big]])
+        split = torch.cat(
+            [torch.stack([a, middle, c], 1)[big], torch.stack([middle, b, c], 1)[big]]
+        )
         triangles = torch.cat([split, triangles[~big]])
         if longest < 2.0:
             reach = ((triangles - stack.prior_loc) @ inverse.mT).abs().amax(-1).amin(1)

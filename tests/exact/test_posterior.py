@@ -92,13 +92,13 @@ def test_line_draws_follow_the_exact_distribution(trained_line, observe):
     z = posterior.sample(5000, torch.Generator().manual_seed(1))
     for n in range(3):
         low, high = z[:, n].min().item() - 1.0, z[:, n].max().item() + 1.0
-        grid = torch.linspace(low, high, 400_001, dtype=torch.float64)
+        grid = torch.linspace(low, high, 100_001, dtype=torch.float64)
         points = grid[:, None, None].expand(-1, 3, 1)
         density = posterior.log_prob(points)[:, n].exp().numpy()
         mass = np.concatenate([[0], np.cumsum(0.5 * (density[1:] + density[:-1]))])
-        mass *= (high - low) / 400_000
-        assert mass[-1] == pytest.approx(1.0, abs=1e-5)
-        result = stats.kstest(z[:, n, 0].numpy(), lambda v, m=mass: np.interp(v, grid, m))
+        mass *= (high - low) / 100_000
+        assert mass[-1] == pytest.approx(1.0, abs=1e-4)
+        result = stats.kstest(z[:, n, 0].numpy(), lambda v, g=grid, m=mass: np.interp(v, g, m))
         assert result.pvalue > 1e-3
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import mpmath
 import pytest
 import torch
@@ -97,8 +99,10 @@ def high_precision(stack, row, edges):
     sigma = [mpmath.mpf(s.item()) for s in stack.noise_scale]
     x = [mpmath.mpf(v.item()) for v in row]
     moments = [mpmath.mpf(0)] * 3
-    for low, high in zip(edges[:-1], edges[1:], strict=True):
-        inside = low + 1 if high == mpmath.inf else high - 1 if low == -mpmath.inf else (low + high) / 2
+    for low, high in pairwise(edges):
+        inside = (
+            low + 1 if high == mpmath.inf else high - 1 if low == -mpmath.inf else (low + high) / 2
+        )
         hidden, slopes = [inside], [mpmath.mpf(1)]
         for layer, (weight, bias) in enumerate(zip(stack.weights, stack.biases, strict=True)):
             rows = [[mpmath.mpf(v) for v in line] for line in weight.tolist()]
@@ -114,9 +118,7 @@ def high_precision(stack, row, edges):
             hidden, slopes = value, slope
         offset = [v - s * inside for v, s in zip(hidden, slopes, strict=True)]
         precision = 1 + sum((a / s) ** 2 for a, s in zip(slopes, sigma, strict=True))
-        pull = sum(
-            a * (v - b) / s**2 for a, v, b, s in zip(slopes, x, offset, sigma, strict=True)
-        )
+        pull = sum(a * (v - b) / s**2 for a, v, b, s in zip(slopes, x, offset, sigma, strict=True))
         mean, scale = pull / precision, 1 / mpmath.sqrt(precision)
         level = sum(((v - b) / s) ** 2 for v, b, s in zip(x, offset, sigma, strict=True))
         kappa = mpmath.exp(-(level - pull**2 / precision) / 2) * scale
@@ -126,7 +128,9 @@ def high_precision(stack, row, edges):
         mass = tails[0] - tails[1] if upper else tails[1] - tails[0]
 
         def density(v):
-            return mpmath.exp(-v * v / 2) / mpmath.sqrt(2 * mpmath.pi) if abs(v) < mpmath.inf else 0
+            return (
+                mpmath.exp(-v * v / 2) / mpmath.sqrt(2 * mpmath.pi) if abs(v) < mpmath.inf else 0
+            )
 
         first = density(a) - density(b)
         second = mass + (a * density(a) if abs(a) < mpmath.inf else 0)

@@ -71,7 +71,9 @@ def test_shapes_that_do_not_fit_are_refused(random_stack):
 @pytest.mark.parametrize("scale", [0.0, -1.0, float("nan")])
 def test_bad_noise_is_refused(scale):
     stack = AffineStack.from_sequential(nn.Sequential(nn.Linear(1, 3)), scale)
-    with pytest.raises(GeneratorError, match=r"noise scale must be positive|noise_scale holds NaN"):
+    with pytest.raises(
+        GeneratorError, match=r"noise scale must be positive|noise_scale holds NaN"
+    ):
         solve(stack, torch.zeros(1, 3))
 
 
