@@ -34,14 +34,13 @@ def log_density(folded: FoldedGenerator, reduced: Array, log_evidence: Array, z:
     """
     from pyrolvm.exact.propagation_kernel import joint_all
 
-    points = folded.to_whitened(z)
+    points = np.ascontiguousarray(folded.to_whitened(z))
     layers = layers_of(folded)
     units = int(layers.widths[1:-1].sum())
     result = np.empty(points.shape[:2])
 
     def run(begin: int, end: int) -> None:
-        part = slice(begin, end)
-        joint_all(points[:, part], reduced[part], *layers, units, result[:, part])
+        joint_all(begin, end, points, reduced, *layers, units, result)
 
     run_in_threads(run, points.shape[1], max(1, 4096 // max(1, points.shape[0])))
     return result - log_evidence - folded.log_det_prior

@@ -10,6 +10,7 @@ from math import exp, inf, log
 import numpy as np
 from numba import njit
 
+from pyrolvm.exact.buffers import lengthen, lengthen_rows
 from pyrolvm.exact.propagation_kernel import project
 from pyrolvm.exact.special import INVERSE_ROOT_2PI, interval_moments
 
@@ -95,11 +96,9 @@ def interval_pairs(
                 threshold = mass - keep
             if used == capacity:
                 capacity = 2 * capacity + regions
-                more_region, more_joint = np.empty(capacity, np.int32), np.empty(capacity)
-                more_moment = np.empty((capacity, 3))
-                more_region[:used], more_joint[:used] = region, joint
-                more_moment[:used] = moment
-                region, joint, moment = more_region, more_joint, more_moment
+                region = lengthen(region, used, capacity)
+                joint = lengthen(joint, used, capacity)
+                moment = lengthen_rows(moment, used, capacity)
             region[used] = r
             moment[used, 0] = mass
             moment[used, 1] = (where + m1 / m0) / a
@@ -117,4 +116,5 @@ def interval_pairs(
         log_evidence[n] = peak + log(total)
         energy[n] = mean_energy
         counts[n] = used - begin
-    return log_evidence, energy, counts, region[:used].copy(), moment[:used].copy()
+    region, moment = lengthen(region, used, used), lengthen_rows(moment, used, used)
+    return log_evidence, energy, counts, region, moment

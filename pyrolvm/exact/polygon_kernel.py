@@ -10,6 +10,7 @@ from math import exp, inf, log, sqrt
 import numpy as np
 from numba import njit
 
+from pyrolvm.exact.buffers import lengthen, lengthen_rows
 from pyrolvm.exact.edge_moments import edge_moments, nearest_point
 from pyrolvm.exact.propagation_kernel import project
 from pyrolvm.exact.slice_moments import slice_moments
@@ -184,11 +185,9 @@ def polygon_pairs(
             a_y -= near_y * mass
             if used == capacity:
                 capacity = 2 * capacity + regions
-                more_region, more_joint = np.empty(capacity, np.int32), np.empty(capacity)
-                more_moment = np.empty((capacity, 6))
-                more_region[:used], more_joint[:used] = region, joint
-                more_moment[:used] = moment
-                region, joint, moment = more_region, more_joint, more_moment
+                region = lengthen(region, used, capacity)
+                joint = lengthen(joint, used, capacity)
+                moment = lengthen_rows(moment, used, capacity)
             region[used] = r
             peaks[used - begin] = level
             highest = max(highest, level)
@@ -199,7 +198,8 @@ def polygon_pairs(
                 moment[used, 0] = mass
                 threshold = max(threshold, level + log(mass) - keep)
             else:
-                moment[used] = 0.0
+                for k in range(6):
+                    moment[used, k] = 0.0
                 joint[used] = 0.0
             used += 1
         total = 0.0
@@ -237,4 +237,5 @@ def polygon_pairs(
         log_evidence[n] = highest + log(again)
         energy[n] = mean_energy
         counts[n] = used - begin
-    return log_evidence, energy, counts, region[:used].copy(), moment[:used].copy()
+    region, moment = lengthen(region, used, used), lengthen_rows(moment, used, used)
+    return log_evidence, energy, counts, region, moment

@@ -3,6 +3,7 @@
 Plain loops beat BLAS here: the layers are small, half the units are often zero, and no thread pool
 of BLAS gets in the way of ours.
 """
+# ruff: noqa: PLR0912 - compiled loops are one body
 # mypy: disable-error-code="no-untyped-def"
 
 from __future__ import annotations
@@ -63,6 +64,31 @@ def push(h, g, codes, given, weights, biases, widths, slopes):
 
 
 @njit(cache=True, nogil=True)
+def widest_of(widths):
+    """Largest number of units."""
+    widest = 1
+    for width in widths:
+        widest = max(widest, width)
+    return widest
+
+
+@njit(cache=True, nogil=True)
+def inner(a, b):
+    """Inner product of two vectors."""
+    total = 0.0
+    for k in range(a.shape[0]):
+        total += a[k] * b[k]
+    return total
+
+
+@njit(cache=True, nogil=True)
+def subtract(a, factor, b):
+    """Subtract a multiple of b from a, in place."""
+    for k in range(a.shape[0]):
+        a[k] -= factor * b[k]
+
+
+@njit(cache=True, nogil=True)
 def start(h, point):
     """Write a point and the identity into the rows of h."""
     dim = point.shape[0]
@@ -76,20 +102,25 @@ def start(h, point):
 def push_all(points, codes, given, weights, biases, widths, slopes):
     """Values and Jacobians at many points, ``(R, S + 1, out)``; see :func:`push`."""
     size, dim = points.shape
-    widest = widths.max()
+    widest = widest_of(widths)
     h, g = np.empty((dim + 1, widest)), np.empty((dim + 1, widest))
     out = np.empty((size, dim + 1, widths[-1]))
     for r in range(size):
         start(h, points[r])
-        out[r] = push(h, g, codes[r], given, weights, biases, widths, slopes)[:, : widths[-1]]
+        last = push(h, g, codes[r], given, weights, biases, widths, slopes)
+        for i in range(dim + 1):
+            for k in range(out.shape[2]):
+                out[r, i, k] = last[i, k]
     return out
 
 
 @njit(cache=True, nogil=True)
-def joint_all(points, y, weights, biases, widths, slopes, units, out):
+def joint_all(begin, end, points, y, weights, biases, widths, slopes, units, out):
     """Log kappa of the point's region plus the log density of its Gaussian at the point.
 
     Args:
+        begin: First datum to work on.
+        end: Datum to stop before.
         points: Whitened points, ``(P, N, S)``.
         y: Reduced data, ``(N, D')``.
         weights: See :func:`push`, likewise the next three.
@@ -99,15 +130,15 @@ def joint_all(points, y, weights, biases, widths, slopes, units, out):
         units: Number of hidden units.
         out: Receives log densities up to what was reduced away, ``(P, N)``.
     """
-    particles, size, dim = points.shape
+    particles, _, dim = points.shape
     width = y.shape[1]
-    widest = widths.max()
+    widest = widest_of(widths)
     h, g = np.empty((dim + 1, widest)), np.empty((dim + 1, widest))
     codes = np.empty(units, np.bool_)
     # rows: residual rho, then the columns of [J ; I] on their way to Q
     table = np.empty((dim + 1, width + dim))
     for p in range(particles):
-        for n in range(size):
+        for n in range(begin, end):
             start(h, points[p, n])
             last = push(h, g, codes, False, weights, biases, widths, slopes)
             for d in range(width):
@@ -123,16 +154,16 @@ def joint_all(points, y, weights, biases, widths, slopes, units, out):
                 # orthogonalise twice against the columns before
                 for _ in range(2):
                     for k in range(1, i):
-                        overlap = np.dot(table[k], table[i])
-                        table[i] -= overlap * table[k]
-                norm = sqrt(np.dot(table[i], table[i]))
-                table[i] /= norm
+                        subtract(table[i], inner(table[k], table[i]), table[k])
+                norm = sqrt(inner(table[i], table[i]))
+                for k in range(width + dim):
+                    table[i, k] /= norm
                 log_det += log(norm)
             for i in range(1, dim + 1):
-                mean = np.dot(table[i], table[0])
-                table[0] -= mean * table[i]
+                mean = inner(table[i], table[0])
+                subtract(table[0], mean, table[i])
                 square += mean * mean
-            log_kappa = -0.5 * np.dot(table[0], table[0]) - log_det
+            log_kappa = -0.5 * inner(table[0], table[0]) - log_det
             log_normal = log_det - 0.5 * square - 0.5 * dim * log(2 * pi)
             out[p, n] = log_kappa + log_normal
 

@@ -16,6 +16,8 @@ from math import cos, exp, expm1, log, log1p, pi, sin, sqrt
 import numpy as np
 from numba import njit
 
+from pyrolvm.exact.buffers import lengthen
+
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 FIRST = np.uint64(0xBF58476D1CE4E5B9)
 SECOND = np.uint64(0x94D049BB133111EB)
@@ -118,7 +120,7 @@ def choose_all(probability, begin, end, num, state, order, tally):
         tally[pick[k] + 1] += 1
     for i in range(pairs):
         tally[i + 1] += tally[i]
-    slot = tally[: pairs + 1].copy()
+    slot = lengthen(tally, pairs + 1, pairs + 1)
     for k in range(num):
         order[slot[pick[k]]] = k
         slot[pick[k]] += 1

@@ -29,14 +29,13 @@ def draw(found: Expectation, num: int, seed: int) -> Array:
     def run(begin: int, end: int) -> None:
         y = found.reduced[begin:end]
         offsets = found.offsets[begin : end + 1]
-        part = out[:, begin:end]
         shared = (seed, begin, num, y, offsets, found.region, found.probability)
         if dim == 1:
-            draw_intervals(*shared, g.values, g.anchors, g.basis, g.factor, g.corners, part)
+            draw_intervals(*shared, g.values, g.anchors, g.basis, g.factor, g.corners, out)
         else:
             draw_polygons(
                 *shared, g.values, g.anchors, g.basis, g.inverse, g.corners,
-                partition.first, partition.count, part,
+                partition.first, partition.count, out,
             )  # fmt: skip
 
     run_in_threads(run, size, max(1, 1000 // max(1, num)))

@@ -63,7 +63,7 @@ def draw_intervals(
             for k in range(tally[i], tally[i + 1]):
                 w = mean + truncated_normal(low, high, state)
                 w = min(max(w, corners[r, 0]), corners[r, 1])
-                out[order[k], n, 0] = anchors[r, 0] + w / factor[r, 0, 0]
+                out[order[k], first_datum + n, 0] = anchors[r, 0] + w / factor[r, 0, 0]
 
 
 @njit(cache=True, nogil=True)
@@ -197,6 +197,6 @@ def draw_polygons(
                         v = truncated_normal(bottom, ceiling, state)
                         p_x, p_y = ay * at + ax * v, -ax * at + ay * v
                 w_x, w_y = p_x + m_x, p_y + m_y
-                row = out[order[k], n]
+                row = out[order[k], first_datum + n]
                 row[0] = anchors[r, 0] + inverse[r, 0, 0] * w_x + inverse[r, 0, 1] * w_y
                 row[1] = anchors[r, 1] + inverse[r, 1, 1] * w_y

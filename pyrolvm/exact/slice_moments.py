@@ -6,6 +6,7 @@ Gauss-Legendre runs over s between vertices. Every term is positive, so that far
 slivers keep their relative accuracy. All is scaled by exp(|p*|^2/2).
 """
 
+# ruff: noqa: PLR0912, PLR0915 - compiled loops are one body
 # mypy: disable-error-code="no-untyped-def"
 
 from __future__ import annotations
@@ -129,7 +130,10 @@ def slice_moments(x, y, size, px, py):
             if low < s[i] < high:
                 cuts[number] = s[i]
                 number += 1
-        cuts = np.sort(cuts[:number])
+        for i in range(1, number):
+            for j in range(i, 0, -1):
+                if cuts[j] < cuts[j - 1]:
+                    cuts[j - 1], cuts[j] = cuts[j], cuts[j - 1]
         thick = 0.5 * REACH / max(distance, 4.0)
         for k in range(number - 1):
             left, right = cuts[k], cuts[k + 1]

@@ -8,6 +8,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from pyrolvm.exact.buffers import lengthen, lengthen_rows
+
 TOLERANCE = 1e-12
 
 
@@ -40,16 +42,14 @@ def split_layer(x, y, first, count, codes, column, anchor, value, jacobian, limi
     starts = np.empty(capacity, np.int64)
     sizes = np.empty(capacity, np.int64)
     parent = np.empty(capacity, np.int64)
-    marks = np.zeros((capacity, total), np.bool_)
+    marks = lengthen_rows(codes, parents, capacity)
     room = 2 * x.shape[0] + 1024
-    px, py = np.empty(room), np.empty(room)
     used = x.shape[0]
-    px[:used], py[:used] = x, y
+    px, py = lengthen(x, used, room), lengthen(y, used, room)
     polygons = parents
     longest = 4
     for i in range(parents):
         starts[i], sizes[i], parent[i] = first[i], count[i], i
-        marks[i] = codes[i]
         longest = max(longest, count[i])
     side = np.empty(longest + 2 * width + 4)
     done = 0
@@ -75,18 +75,13 @@ def split_layer(x, y, first, count, codes, column, anchor, value, jacobian, limi
                 continue
             if used + 2 * n + 8 > room:
                 room = 2 * (room + n)
-                wider_x, wider_y = np.empty(room), np.empty(room)
-                wider_x[:used], wider_y[:used] = px[:used], py[:used]
-                px, py = wider_x, wider_y
+                px, py = lengthen(px, used, room), lengthen(py, used, room)
             if polygons == capacity:
                 capacity *= 2
-                more_starts = np.empty(capacity, np.int64)
-                more_sizes = np.empty(capacity, np.int64)
-                more_parent = np.empty(capacity, np.int64)
-                more_marks = np.zeros((capacity, total), np.bool_)
-                more_starts[:polygons], more_sizes[:polygons] = starts, sizes
-                more_parent[:polygons], more_marks[:polygons] = parent, marks
-                starts, sizes, parent, marks = more_starts, more_sizes, more_parent, more_marks
+                starts = lengthen(starts, polygons, capacity)
+                sizes = lengthen(sizes, polygons, capacity)
+                parent = lengthen(parent, polygons, capacity)
+                marks = lengthen_rows(marks, polygons, capacity)
             base = used
             for positive in range(2):
                 sign = 1.0 if positive == 1 else -1.0
@@ -109,13 +104,14 @@ def split_layer(x, y, first, count, codes, column, anchor, value, jacobian, limi
                     starts[polygons], sizes[polygons] = begin, used - begin
             starts[i], sizes[i] = base, negative_size
             parent[polygons] = o
-            marks[polygons] = marks[i]
+            for j in range(total):
+                marks[polygons, j] = marks[i, j]
             marks[i, column + k] = False
             marks[polygons, column + k] = True
             polygons += 1
         done = k + 1
     out_first = np.empty(polygons, np.int64)
-    out_count = sizes[:polygons].copy()
+    out_count = lengthen(sizes, polygons, polygons)
     out_first[0] = 0
     for i in range(1, polygons):
         out_first[i] = out_first[i - 1] + out_count[i - 1]
@@ -125,4 +121,4 @@ def split_layer(x, y, first, count, codes, column, anchor, value, jacobian, limi
         f0, s0 = out_first[i], starts[i]
         for j in range(out_count[i]):
             out_x[f0 + j], out_y[f0 + j] = px[s0 + j], py[s0 + j]
-    return out_x, out_y, out_first, out_count, marks[:polygons].copy(), done
+    return out_x, out_y, out_first, out_count, lengthen_rows(marks, polygons, polygons), done

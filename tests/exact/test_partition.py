@@ -24,12 +24,12 @@ def test_affine_maps_agree_with_the_network(random_stack, latent_dim, hidden, ac
         z = 4 * torch.randn(5000, 1, generator=random, dtype=torch.float64)
         index = torch.searchsorted(regions.breakpoints, z[:, 0].contiguous())
     else:
-        z, index = [], []
+        points, owners = [], []
         for r, corner in enumerate(regions.polygons):
             share = torch.rand(5, len(corner), generator=random, dtype=torch.float64)
-            z.append(share / share.sum(1, keepdim=True) @ corner)
-            index += 5 * [r]
-        z, index = torch.cat(z), torch.tensor(index)
+            points.append(share / share.sum(1, keepdim=True) @ corner)
+            owners += 5 * [r]
+        z, index = torch.cat(points), torch.tensor(owners)
     value = torch.einsum("nds,ns->nd", regions.matrices[index], z) + regions.offsets[index]
     error = (value - stack.forward(z)).abs()
     assert (error / (1 + stack.forward(z).abs())).max() < 1e-11
