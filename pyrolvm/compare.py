@@ -149,10 +149,12 @@ def compare(
         DataError: If the data is empty, not finite or of the wrong shape.
         SiteError: If a guide does not fit the model's sites.
     """
+    require_at_least(0, steps=steps, oracle_steps=oracle_steps, num_pictures=num_pictures)
+    require_at_least(1, num_particles=num_particles)
     if not guides:
-        raise ValueError("compare needs at least one guide, but the mapping is empty.")
+        raise SettingError("compare needs at least one guide, but the mapping is empty.")
     if train not in ("guides", "together", "nothing"):
-        raise ValueError(
+        raise SettingError(
             f"train should be 'guides', 'together' or 'nothing', but it is {train!r}."
         )
     if test is None:
@@ -253,12 +255,9 @@ def _train(oracles: Oracles, rows: Data, schedule: _Schedule) -> dict[str, Train
     for name in sorted(pairs, key=lambda name: is_per_datum(pairs[name][1])):
         model, guide = pairs[name]
         if is_per_datum(guide):
-            start = next(
-                (g for m, g in pairs.values() if m is model and same_family(g, guide)), None
-            )
             if isinstance(guide, PerDatum) and scored.positional is not None:
-                x = scored.positional
-                guide.initialise(x, None if start is None else start.parameters_for(x).detach())
+                encoders = (g for m, g in pairs.values() if m is model and same_family(g, guide))
+                oracles.start(model, guide, next(encoders, None))
             result = fit_to_each(name, model, guide, scored, settings)
         elif together or num_parameters(guide, rows.rows(slice(0, 2))):
             result = fit(

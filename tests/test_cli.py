@@ -230,7 +230,7 @@ def examples():
         ("data", "where"),
     ):
         command = app[name] if isinstance(name, str) else app[name[0]][name[1]]
-        text = command.default_command.__doc__
+        text = str(command.default_command.__doc__)
         lines = [line.strip() for line in text.splitlines() if line.strip().startswith("pyrolvm ")]
         yield from ((name, line) for line in lines)
 

@@ -8,6 +8,7 @@ import torch
 from pyro import poutine
 from pyro.infer import SVI, Predictive, Trace_ELBO
 from pyro.infer.autoguide import AutoDiagonalNormal, AutoMultivariateNormal, AutoNormal
+from pyro.optim import Adam
 
 import pyrolvm as lvm
 from pyrolvm.core import IncompatiblePairError
@@ -37,7 +38,9 @@ def observations(spec):
 
 
 def test_the_table_of_pairs_covers_the_registry():
-    names = {make_guide(s, make_model("linear-gaussian:2", OBS_DIM)).__class__ for s in GUIDE_SPECS}
+    names = {
+        make_guide(s, make_model("linear-gaussian:2", OBS_DIM)).__class__ for s in GUIDE_SPECS
+    }
     assert names == set(GUIDES.values())
 
 
@@ -52,13 +55,15 @@ def test_plain_pyro_runs_the_pair_or_the_refusal_names_what_would_do(model_spec,
         assert guide_spec in ("exact", "exact-cpa")  # noqa: PT017
         assert "Amortized" in str(error)  # noqa: PT017
         return
-    svi = SVI(model, guide, pyro.optim.Adam({"lr": 1e-3}), Trace_ELBO())
+    svi = SVI(model, guide, Adam({"lr": 1e-3}), Trace_ELBO())
     before = [p.detach().clone() for p in model.parameters()]
     losses = [svi.step(x) for _ in range(3)]
     assert torch.tensor(losses).isfinite().all()
     assert any(not torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
     trace = poutine.trace(guide).get_trace(x)
-    assert trace.nodes["z"]["value"].shape == (6, model.latent_dim)
+    value = trace.nodes["z"]["value"]
+    assert value is not None
+    assert value.shape == (6, model.latent_dim)
     drawn = Predictive(model, guide=guide, num_samples=3, parallel=True)(x)
     assert drawn["z"].shape == (3, 6, model.latent_dim)
     densities = lvm.log_densities(model, guide, x, num_particles=5)

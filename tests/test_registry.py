@@ -7,7 +7,15 @@ from pathlib import Path
 import pytest
 
 from pyrolvm.core import IncompatiblePairError, UnknownNameError
-from pyrolvm.registry import GUIDES, MODELS, default_guides, guides_for, make_guide, make_model, parse
+from pyrolvm.registry import (
+    GUIDES,
+    MODELS,
+    default_guides,
+    guides_for,
+    make_guide,
+    make_model,
+    parse,
+)
 
 ROOT = Path(__file__).parents[1]
 
@@ -31,7 +39,11 @@ def test_every_file_of_the_zoo_is_registered(folder):
 def test_a_model_takes_its_dimension_widths_and_options():
     model = make_model("cpa-generator:1:16x8:activation=abs:noise_scale=0.3", obs_dim=5)
     assert (model.latent_dim, model.obs_dim) == (1, 5)
-    assert [layer.out_features for layer in model.decoder if hasattr(layer, "weight")] == [16, 8, 5]
+    assert [layer.out_features for layer in model.decoder if hasattr(layer, "weight")] == [
+        16,
+        8,
+        5,
+    ]
     assert model.noise_scale[0].item() == pytest.approx(0.3)
 
 

@@ -41,9 +41,7 @@ def has_exact_evidence(model: Any) -> bool:
     return isinstance(model, PiecewiseAffine) and model.latent_dim in EXACT_LATENT_DIMS
 
 
-def log_evidence(
-    model: Any, x: Float[Tensor, "data obs_dim"]
-) -> Float[Tensor, " data"]:
+def log_evidence(model: Any, x: Float[Tensor, "data obs_dim"]) -> Float[Tensor, " data"]:
     """Exact log p(x), with exact first derivatives in the model's parameters.
 
     Maximising it with any torch optimizer is exact maximum likelihood, without sampling.

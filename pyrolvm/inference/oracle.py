@@ -11,9 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pyrolvm.core import Data, log_densities
+from pyrolvm.core import Data, Model, log_densities
 from pyrolvm.fit import Fit, fit
 from pyrolvm.guides import Amortized, PerDatum
+from pyrolvm.inference.laplace import laplace_approximation
 from pyrolvm.inference.scoring import score
 
 LEARNING_RATE = 0.03
@@ -62,9 +63,7 @@ def same_family(amortized: Any, guide: Any) -> bool:
     )
 
 
-def fit_to_each(
-    name: str, model: Any, guide: Any, scored: Data, settings: OracleSettings
-) -> Fit:
+def fit_to_each(name: str, model: Any, guide: Any, scored: Data, settings: OracleSettings) -> Fit:
     """Fit a guide's own parameters of each datum, all data at once; the model is frozen."""
     return fit(
         model,
@@ -96,6 +95,7 @@ class Oracles:
     ) -> None:
         self.pairs, self.scored, self.settings = pairs, scored, settings
         self._gaussians: list[tuple[Any, PerDatum]] = []
+        self._laplace: dict[int, tuple[Tensor, Tensor]] = {}
 
     def elbo(self, name: str) -> Tensor | None:
         """ELBO of the best member of a guide's family, from fresh draws.
@@ -107,36 +107,55 @@ class Oracles:
         if not isinstance(guide, Amortized) or not self.settings.steps:
             return None
         own = (g for m, g in self.pairs.values() if m is model and same_family(guide, g))
-        return self._score(model, next(own, None) or self._fitted(name, model, guide))
-
-    def _fitted(self, name: str, model: Any, guide: Amortized) -> PerDatum:
-        x = self.scored.positional
-        assert x is not None
-        oracle = PerDatum.from_amortized(guide, x)
-        for other, simpler in self._gaussians:
-            if other is model:
-                self._take_better_start(model, oracle, simpler, x)
-        fit_to_each(f"{name}.oracle", model, oracle, self.scored, self.settings)
+        oracle = next(own, None) or self._fitted(name, model, guide)
         if oracle.family.name in ("diagonal", "full"):
             self._gaussians.append((model, oracle))
+        return self._score(model, oracle)
+
+    def start(self, model: Any, oracle: PerDatum, encoder: Amortized | None) -> None:
+        """Start each datum of an oracle from the best of several members of its family.
+
+        They come from the encoder, from the solutions of simpler families, and from Laplace's
+        approximation, which finds modes that the encoder overlooks.
+
+        Args:
+            model: The model.
+            oracle: Takes the scored rows, and its parameters.
+            encoder: A guide of the same family, if there is one.
+        """
+        x = self.scored.positional
+        assert x is not None
+        family = oracle.family
+        with torch.no_grad():
+            starts = [] if encoder is None else [encoder.parameters_for(x)]
+            starts += [
+                oracle.parameters_near(simpler.distribution(x))
+                for other, simpler in self._gaussians
+                if other is model
+            ]
+        if isinstance(model, Model):
+            if id(model) not in self._laplace:
+                found = laplace_approximation(model, x, seed=self.settings.seed)
+                self._laplace[id(model)] = found
+            loc, scale_tril = self._laplace[id(model)]
+            starts.append(family.from_gaussian(loc.to(x.dtype), scale_tril.to(x.dtype)))
+        starts = starts or [family.initial.to(x).expand(len(x), -1)]
+        elbos = torch.stack([self._start_elbo(model, oracle, x, start) for start in starts])
+        best = elbos.argmax(0).to(x.device)
+        oracle.initialise(x, torch.stack(starts)[best, torch.arange(len(x), device=x.device)])
+
+    def _fitted(self, name: str, model: Any, guide: Amortized) -> PerDatum:
+        oracle = PerDatum(guide.model, guide.family)
+        self.start(model, oracle, guide)
+        fit_to_each(f"{name}.oracle", model, oracle, self.scored, self.settings)
         return oracle
 
-    def _take_better_start(self, model: Any, oracle: PerDatum, simpler: PerDatum, x: Tensor) -> None:
-        """Start each datum from a simpler family's solution where that is nearer than the encoder's."""
-        solution = simpler.parameters_for(x).detach()
-        loc = simpler.family.mean(solution)
-        scale_tril = torch.linalg.cholesky(simpler.family.covariance(solution))
-        now = oracle.parameters_for(x).detach()
-        then = oracle.family.from_gaussian(loc, scale_tril)
-        elbos = []
-        for start in (now, then):
-            oracle.initialise(x, start)
-            with torch.random.fork_rng():
-                torch.manual_seed(self.settings.seed)
-                found = log_densities(model, oracle, x, num_particles=START_PARTICLES)
-            elbos.append(found.log_weights.mean(0))
-        better = (elbos[1] > elbos[0]).to(x.device)
-        oracle.initialise(x, torch.where(better[:, None], then, now))
+    def _start_elbo(self, model: Any, oracle: PerDatum, x: Tensor, start: Tensor) -> Tensor:
+        oracle.initialise(x, start)
+        with torch.random.fork_rng():
+            torch.manual_seed(self.settings.seed)
+            found = log_densities(model, oracle, x, num_particles=START_PARTICLES)
+        return found.log_weights.mean(0)
 
     def _score(self, model: Any, oracle: PerDatum) -> Tensor:
         return score(

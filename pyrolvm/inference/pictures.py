@@ -59,10 +59,8 @@ def grid_values(axes: tuple[Tensor, ...]) -> Tensor:
     return torch.stack(columns, dim=-1).transpose(0, 1)
 
 
-def guide_log_density(
-    guide: Callable[..., Any], data: Any, site: str, values: Tensor
-) -> Tensor:
-    """log q(z | x) of a guide at given latent vectors.
+def guide_log_density(guide: Callable[..., Any], data: Any, site: str, values: Tensor) -> Tensor:
+    """Log density log q(z | x) of a guide at given latent vectors.
 
     Args:
         guide: A guide whose only latent site lies in the data plate.
@@ -78,10 +76,8 @@ def guide_log_density(
         return log_density_at(guide, rows, {site: values.double()}, -2)[site]
 
 
-def model_log_joint(
-    model: Callable[..., Any], data: Any, site: str, values: Tensor
-) -> Tensor:
-    """log p(x, z) at given latent vectors: values ``(K, N, S)``, result ``(K, N)`` in nats."""
+def model_log_joint(model: Callable[..., Any], data: Any, site: str, values: Tensor) -> Tensor:
+    """Log joint density at given latent vectors: values ``(K, N, S)``, result ``(K, N)`` in nats."""
     with evaluating(model):
         rows = Data.of(data).to(dtype=torch.float64)
         densities = log_density_at(model, rows, {site: values.double()}, -2)
@@ -123,8 +119,9 @@ def draw_pictures(
         measured: Draws of each guide, which set the extent of the grids.
 
     Returns:
-        Variables of the group ``picture`` with their dimensions, and those of each guide: log densities
-        in nats of shape ``(P, G)`` or ``(P, G, G)``, reconstructions of shape ``(P, obs_dim)``.
+        Variables of the group ``picture`` with their dimensions, and those of each guide: log
+        densities in nats of shape ``(P, G)`` or ``(P, G, G)``, reconstructions of shape ``(P,
+        obs_dim)``.
     """
     model = next(iter(pairs.values()))[0]
     site = model.latent_sites[0]

@@ -13,7 +13,8 @@ from pyro import poutine
 from torch import Tensor, nn
 
 from pyrolvm.core import Data, Guide, LogDensities, evaluating, log_densities
-from pyrolvm.core.tracing import PARTICLE_PLATE, free_dim, run_once
+from pyrolvm.core.matching import run_once
+from pyrolvm.core.tracing import PARTICLE_PLATE, free_dim
 from pyrolvm.diagnostics import effective_sample_size, elbo, pareto_khat
 
 TIMED_DRAWS = 100
@@ -39,7 +40,7 @@ class GuideScore:
 
     @property
     def log_weights(self) -> Tensor:
-        """log p(x, z) − log q(z | x), shape ``(K, N)``."""
+        """Log p(x, z) − log q(z | x), shape ``(K, N)``."""
         return self.densities.log_weights
 
 
@@ -83,9 +84,7 @@ def score(
     )
 
 
-def seconds_of_draws(
-    model: Callable[..., Any], guide: Callable[..., Any], rows: Data
-) -> float:
+def seconds_of_draws(model: Callable[..., Any], guide: Callable[..., Any], rows: Data) -> float:
     """Wall time in which a guide draws 100 particles for all rows, after a run that warms it up."""
     chunks = [rows]
     if isinstance(guide, Guide):
@@ -105,7 +104,10 @@ def _draw(guide: Callable[..., Any], rows: Data, particle_dim: int) -> None:
     try:
         with pyro.plate(PARTICLE_PLATE, TIMED_DRAWS, dim=particle_dim):
             rows.call(guide)
-    except (RuntimeError, ValueError):  # the program fixes its batch shapes: one draw after another
+    except (
+        RuntimeError,
+        ValueError,
+    ):  # the program fixes its batch shapes: one draw after another
         for _ in range(TIMED_DRAWS):
             rows.call(guide)
 
