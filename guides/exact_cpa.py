@@ -25,7 +25,12 @@ from torch import Tensor
 
 from pyrolvm import exact
 from pyrolvm.core import Guide, IncompatiblePairError, PiecewiseAffine
-from pyrolvm.exact import AffineStack, PartitionMismatchError, PiecewisePosterior
+from pyrolvm.exact import (
+    AffineStack,
+    LatentRegions,
+    PartitionMismatchError,
+    PiecewisePosterior,
+)
 
 MAX_LATENT_DIM = 2
 
@@ -68,6 +73,11 @@ class CPAPosterior(TorchDistribution):
             self._validate_sample(value)
         shape = torch.broadcast_shapes(value.shape, self.batch_shape + self.event_shape)
         return self.solved.log_prob(value.expand(shape)).to(value.dtype)
+
+    @property
+    def regions(self) -> LatentRegions:
+        """The regions on which the generator is affine, in z, and its map on each."""
+        return self.solved.regions
 
     @property
     def mean(self) -> Float[Tensor, "*batch S"]:

@@ -13,7 +13,7 @@ References:
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import pyro
 import torch
@@ -26,6 +26,7 @@ from pyrolvm.families import Family, make_family
 from pyrolvm.nn.row_table import RowTable
 
 
+@runtime_checkable
 class Encoder(Protocol):
     """What an oracle can start from: an amortized guide."""
 

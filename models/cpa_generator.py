@@ -18,12 +18,12 @@ from collections.abc import Sequence
 import pyro
 import torch
 from jaxtyping import Float
-from pyro.distributions import MultivariateNormal, Normal
+from pyro.distributions import MultivariateNormal, Normal, constraints
 from torch import Tensor
 
 from pyrolvm.core import Model
 from pyrolvm.core.capabilities import AffineGenerator
-from pyrolvm.core.errors import UnknownNameError
+from pyrolvm.core.errors import SettingError, UnknownNameError
 from pyrolvm.exact import AffineStack
 from pyrolvm.nn import mlp
 from pyrolvm.nn.noise import LearnedScale
@@ -74,16 +74,12 @@ class CPAGenerator(Model):
         self.noise = LearnedScale(noise_scale, 1 if isotropic else obs_dim, learn=learn_noise)
         loc = torch.zeros(latent_dim) if prior_loc is None else prior_loc
         tril = torch.eye(latent_dim) if prior_scale_tril is None else prior_scale_tril
-        if loc.shape != (latent_dim,) or tril.shape != (latent_dim, latent_dim):
-            raise ValueError(
-                f"A prior over {latent_dim} latents needs a mean of shape ({latent_dim},) and a factor of "
-                f"shape ({latent_dim}, {latent_dim}), but got {tuple(loc.shape)} and {tuple(tril.shape)}."
-            )
+        _check_prior(latent_dim, loc, tril)
         self.register_buffer("prior_loc", loc.clone())
         self.register_buffer("prior_scale_tril", tril.clone())
 
     @property
-    def noise_scale(self) -> Float[Tensor, obs_dim]:
+    def noise_scale(self) -> Float[Tensor, " obs_dim"]:
         """Standard deviation of x given z, shape ``(obs_dim,)``."""
         return self.noise().expand(self.obs_dim)
 
@@ -99,7 +95,20 @@ class CPAGenerator(Model):
 
     @property
     def affine_stack(self) -> AffineGenerator:
-        """The generator as affine layers with slopes between them; gradients reach the parameters."""
+        """The generator as affine layers with slopes between them, live."""
         return AffineStack.from_sequential(
             self.decoder, self.noise_scale, self.prior_loc, self.prior_scale_tril
+        )
+
+
+def _check_prior(dim: int, loc: Tensor, tril: Tensor) -> None:
+    if loc.shape != (dim,) or tril.shape != (dim, dim):
+        raise SettingError(
+            f"A prior over {dim} latents needs a mean of shape ({dim},) and a factor of shape "
+            f"({dim}, {dim}), but got {tuple(loc.shape)} and {tuple(tril.shape)}."
+        )
+    if not constraints.lower_cholesky.check(tril).all():
+        raise SettingError(
+            "prior_scale_tril should be a Cholesky factor, lower triangular with a positive "
+            "diagonal, but this matrix is not. Take torch.linalg.cholesky of the covariance."
         )

@@ -20,12 +20,14 @@ from torch import Tensor, nn
 from pyrolvm.core import Model
 from pyrolvm.core.capabilities import AffineGenerator
 from pyrolvm.exact import AffineStack
+from pyrolvm.nn import mlp
 from pyrolvm.nn.noise import LearnedScale
 
 
 class LinearGaussian(Model):
-    """Probabilistic PCA (``isotropic=True``) or factor analysis, with closed-form posterior and
-    evidence.
+    """Probabilistic PCA (``isotropic=True``) or factor analysis.
+
+    Posterior and evidence are known in closed form.
 
     Args:
         latent_dim: Dimension of z.
@@ -51,11 +53,11 @@ class LinearGaussian(Model):
     ) -> None:
         super().__init__()
         self.latent_dim, self.obs_dim = latent_dim, obs_dim
-        self.decoder = nn.Sequential(nn.Linear(latent_dim, obs_dim))
+        self.decoder = mlp(latent_dim, (), obs_dim)
         self.noise = LearnedScale(noise_scale, 1 if isotropic else obs_dim, learn=learn_noise)
 
     @property
-    def noise_scale(self) -> Float[Tensor, obs_dim]:
+    def noise_scale(self) -> Float[Tensor, " obs_dim"]:
         """Standard deviation of x given z, shape ``(obs_dim,)``."""
         return self.noise().expand(self.obs_dim)
 
@@ -72,7 +74,7 @@ class LinearGaussian(Model):
     def posterior(self, x: Float[Tensor, "data obs_dim"]) -> MultivariateNormal:
         """Return p(z | x): batch shape ``(N,)``, event shape ``(latent_dim,)``."""
         self.batch_size(x, None)
-        loading, offset = self.decoder[0].weight, self.decoder[0].bias
+        loading, offset = self._affine()
         scaled = loading / self.noise_scale[:, None] ** 2
         eye = torch.eye(self.latent_dim, dtype=loading.dtype, device=loading.device)
         precision = eye + loading.mT @ scaled
@@ -81,11 +83,18 @@ class LinearGaussian(Model):
         scale_tril = torch.linalg.cholesky(torch.cholesky_inverse(factor))
         return MultivariateNormal(loc, scale_tril=scale_tril)
 
-    def log_evidence(self, x: Float[Tensor, "data obs_dim"]) -> Float[Tensor, data]:
-        """Return log p(x) in nats, shape ``(N,)``, differentiable in the parameters."""
+    def log_evidence(self, x: Float[Tensor, "data obs_dim"]) -> Float[Tensor, " data"]:
+        """Return log p(x) in nats, float64, shape ``(N,)``, differentiable in the parameters."""
         self.batch_size(x, None)
+        loading, offset = (parameter.double() for parameter in self._affine())
+        variance = self.noise_scale.double() ** 2
+        return LowRankMultivariateNormal(offset, loading, variance).log_prob(x.double())
+
+    def _affine(self) -> tuple[Tensor, Tensor]:
+        """Loading W and offset b."""
         layer = self.decoder[0]
-        return LowRankMultivariateNormal(layer.bias, layer.weight, self.noise_scale**2).log_prob(x)
+        assert isinstance(layer, nn.Linear)
+        return layer.weight, layer.bias
 
     @property
     def affine_stack(self) -> AffineGenerator:

@@ -13,7 +13,8 @@ from collections.abc import Sequence
 
 import pyro
 from jaxtyping import Float
-from pyro.distributions import Bernoulli, Normal, TorchDistribution
+from pyro.distributions import Bernoulli, Normal
+from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import Tensor
 
 from pyrolvm.core import Model
@@ -23,6 +24,7 @@ from pyrolvm.exact import AffineStack
 from pyrolvm.nn import mlp
 from pyrolvm.nn.noise import LearnedScale
 
+PIECEWISE_AFFINE = ("relu", "leaky_relu", "abs")
 LIKELIHOODS = ("gaussian", "bernoulli")
 
 
@@ -73,13 +75,14 @@ class VAE(Model):
         self, x: Float[Tensor, "data obs_dim"] | None = None, *, size: int | None = None
     ) -> Tensor:
         """Sample or score observations of shape ``(N, obs_dim)``."""
-        zeros = self.decoder[0].weight.new_zeros(self.latent_dim)
+        zeros = next(self.decoder.parameters()).new_zeros(self.latent_dim)
         with pyro.plate("data", self.batch_size(x, size), dim=-1):
             z = pyro.sample("z", Normal(zeros, 1.0).to_event(1))
-            return pyro.sample("x", self.observation(self.decoder(z)).to_event(1), obs=x)
+            likelihood = self.observation(self.decoder(z)).to_event(1)
+            return pyro.sample("x", likelihood, obs=None if x is None else x.to(z.dtype))
 
-    def observation(self, output: Tensor) -> TorchDistribution:
-        """The distribution of x given the decoder's output, both of shape ``(..., N, obs_dim)``."""
+    def observation(self, output: Tensor) -> TorchDistributionMixin:
+        """Return p(x | z) given the decoder's output, both of shape ``(..., N, obs_dim)``."""
         if self.noise is None:
             return Bernoulli(logits=output)
         return Normal(output, self.noise())
@@ -89,7 +92,8 @@ class VAE(Model):
         if x is not None and not self.is_gaussian and bool(((x != 0) & (x != 1)).any()):
             raise DataError(
                 "A Bernoulli VAE needs data of zeros and ones, but it got values in "
-                f"[{x.min().item():.3g}, {x.max().item():.3g}]. Binarise them, or use likelihood='gaussian'."
+                f"[{x.min().item():.3g}, {x.max().item():.3g}]. Binarise them, or use "
+                "likelihood='gaussian'."
             )
         return super().batch_size(x, size)
 
@@ -100,7 +104,7 @@ class VAE(Model):
         Raises:
             AttributeError: If the likelihood or the activation is another one.
         """
-        if self.noise is None or self.activation not in ("relu", "leaky_relu", "abs"):
+        if self.noise is None or self.activation not in PIECEWISE_AFFINE:
             raise AttributeError(
                 "only a Gaussian VAE with a piecewise-affine decoder has affine layers"
             )

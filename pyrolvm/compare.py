@@ -162,8 +162,9 @@ def compare(
     else:
         rows, scored = Data.of(data), Data.of(test)
         scored_name = f"the given test data ({scored.num_rows} rows)"
-    for each in (rows, scored):
-        _check(model, each)
+    if isinstance(model, Model):
+        model.check_data(rows)
+        model.check_data(scored)
     checkpoints = None if folder is None else Path(folder) / "checkpoints"
     oracles = Oracles(
         {
@@ -216,13 +217,6 @@ def diagnose(
     )
 
 
-def _check(model: Any, rows: Data) -> None:
-    if isinstance(model, Model):
-        rows.check_finite()
-        if rows.positional is not None:
-            model.batch_size(rows.positional, None)
-
-
 def hold_out(data: Any, seed: int) -> tuple[Data, Data, str]:
     """Split data at random into 80 % for training and 20 % that is scored.
 
@@ -255,10 +249,11 @@ def _train(oracles: Oracles, rows: Data, schedule: _Schedule) -> dict[str, Train
     for name in sorted(pairs, key=lambda name: is_per_datum(pairs[name][1])):
         model, guide = pairs[name]
         if is_per_datum(guide):
-            if isinstance(guide, PerDatum) and scored.positional is not None:
+            if isinstance(guide, PerDatum) and scored.only is not None:
                 encoders = (g for m, g in pairs.values() if m is model and same_family(g, guide))
-                oracles.start(model, guide, next(encoders, None))
-            result = fit_to_each(name, model, guide, scored, settings)
+                result = oracles.fit(name, model, guide, next(encoders, None))
+            else:
+                result = fit_to_each(name, model, guide, scored, settings)
         elif together or num_parameters(guide, rows.rows(slice(0, 2))):
             result = fit(
                 model,

@@ -18,13 +18,18 @@ import torch
 from pyro.infer import ELBO, SVI
 from torch import Tensor
 
-from pyrolvm.core import Data, FactorisationError, Guide, Model, tracing
+from pyrolvm.core import Data, FactorisationError, Guide, Model, evaluating
 from pyrolvm.core.errors import require_at_least
-from pyrolvm.core.evaluation import reachable_modules
-from pyrolvm.core.program_state import parameter_name
+from pyrolvm.core.matching import run_once
+from pyrolvm.core.program_state import parameter_name, state_digest
+from pyrolvm.core.reachable import reachable_modules
+from pyrolvm.core.sites import DATA_PLATE, data_dim
+from pyrolvm.core.tracing import free_dim
+from pyrolvm.core.vectorising import vectorises
 from pyrolvm.objectives import (
     FusedOptimizer,
     Patience,
+    RunningStatistics,
     SVILoop,
     Train,
     checked_objective,
@@ -107,9 +112,9 @@ def fit(
         checkpoint: File from which a killed run of the same fit goes on, and to which it writes.
         checkpoint_every: Steps between two checkpoints.
         device: Where to train; model and guide are moved there.
-        num_threads: Threads of torch while training; None leaves them as they are. On a machine that
-            does other work, a second thread makes the steps of small models 30 times slower; large
-            networks on idle cores gain from more.
+        num_threads: Threads of torch while training; None leaves them as they are. On a machine
+            that does other work, a second thread makes the steps of small models 30 times slower;
+            large networks on idle cores gain from more.
         progress: Whether to show a progress bar; a text names it.
 
     Returns:
@@ -128,34 +133,45 @@ def fit(
     rows = Data.of(data)
     if isinstance(model, Model):
         rows.check_finite()
+    watched = None if validation is None else Data.of(validation)
     if device is not None:
         for module in reachable_modules(model, guide):
             module.to(device)
         rows = rows.to(device)
+        watched = watched and watched.to(device)
     size = _batch_size(model, guide, rows, batch_size)
+    path = None if checkpoint is None else Path(checkpoint)
     facts = {
         "steps": steps, "batch_size": size, "learning_rate": learning_rate, "decay": decay,
         "clip_norm": clip_norm, "num_particles": num_particles, "train": train, "seed": seed,
-        "loss": type(loss).__name__, "model": _name(model), "guide": _name(guide), "data": _digest(rows),
+        "loss": None if loss is None else _name(loss), "patience": patience,
+        "validation": watched and _digest(watched), "data": _digest(rows),
+        "model": _name(model), "guide": _name(guide),
     }  # fmt: skip
-    path = None if checkpoint is None else Path(checkpoint)
+    if path is not None and train != "both":
+        frozen = {"guide": model, "model": guide}.get(train)
+        facts["weights of the frozen program"] = state_digest(frozen)
     optimizer = FusedOptimizer(
         learning_rate,
         steps if decay else None,
         clip_norm=clip_norm,
-        name_of=functools.partial(parameter_name, model, guide),
+        name_of=functools.partial(_learning_name, model, guide, train),
     )
     with training(model, guide, train, seed, rows, num_threads) as (trained_model, trained_guide):
-        nesting = _plate_nesting(trained_model, trained_guide, rows.rows(slice(0, size)))
-        objective = checked_objective(loss, num_particles, nesting)
+        batch = rows.rows(slice(0, size))
+        nesting = _plate_nesting(trained_model, trained_guide, batch)
+        many = num_particles > 1 and _vectorises(model, guide, batch, nesting)
+        objective = checked_objective(loss, num_particles, nesting, many)
         svi = SVI(
             trained_model, trained_guide, optimizer, objective.loss, objective.loss_and_grads
         )
-        run = SVILoop(model, guide, svi, optimizer, rows, size, seed, facts, path)
+        monitor = None if patience is None else Patience(patience)
+        run = SVILoop(
+            model, guide, svi, optimizer, rows, size, seed, facts, path, monitor, watched
+        )
         if path is not None and path.exists():
             run.resume()
-        monitor = None if patience is None else Patience(patience, validation, objective, run)
-        run.go(steps, checkpoint_every, monitor, progress)
+        run.go(steps, checkpoint_every, progress)
     return Fit(model, guide, torch.tensor(run.losses), run.seconds, seed, len(run.losses) < steps)
 
 
@@ -167,14 +183,14 @@ def _batch_size(model: Any, guide: Any, rows: Data, asked: int | None) -> int:
         asked = DEFAULT_BATCH if own and not guide.per_datum else rows.num_rows
     size = min(asked, rows.num_rows)
     if size < rows.num_rows and not own:
-        with torch.no_grad(), torch.random.fork_rng():
-            pair = tracing.run_once(model, guide, rows.rows(slice(0, size)))
-        outside = [name for name, site in pair.latents().items() if tracing.data_dim(site) is None]
+        with evaluating(model, guide), torch.random.fork_rng():
+            pair = run_once(model, guide, rows.rows(slice(0, size)).to(dtype=torch.float64))
+        outside = [name for name, site in pair.latents().items() if data_dim(site) is None]
         if outside:
             raise FactorisationError(
-                f"Minibatches need every latent site inside the plate {tracing.DATA_PLATE!r}, but "
-                f"{', '.join(map(repr, outside))} lies outside. Leave batch_size out to train on all rows, "
-                "or subsample inside the model's own plate."
+                f"Minibatches need every latent site inside the plate {DATA_PLATE!r}, but "
+                f"{', '.join(map(repr, outside))} lies outside. Leave batch_size out to train on "
+                "all rows, or subsample inside the model's own plate."
             )
     return size
 
@@ -182,10 +198,32 @@ def _batch_size(model: Any, guide: Any, rows: Data, asked: int | None) -> int:
 def _plate_nesting(model: Any, guide: Any, batch: Data) -> int:
     """Depth of plates of a pair, from a run that leaves the random numbers as they were.
 
-    Pyro would find it out in the first step, whose random numbers a resumed fit must not draw again.
+    Pyro would find it out in the first step, whose random numbers a resumed fit must not draw
+    again.
     """
+    statistics = RunningStatistics(model, guide)
     with torch.no_grad(), torch.random.fork_rng():
-        return -tracing.free_dim(tracing.run_once(model, guide, batch)) - 1
+        depth = -free_dim(run_once(model, guide, batch)) - 1
+    statistics.put_back()
+    return depth
+
+
+def _vectorises(model: Any, guide: Any, batch: Data, nesting: int) -> bool:
+    """Whether all particles of a step can run at once."""
+    if isinstance(model, Model) and isinstance(guide, Guide):
+        return True
+    with evaluating(model, guide), torch.random.fork_rng():
+        return vectorises(model, guide, batch.to(dtype=torch.float64), -1 - nesting)
+
+
+def _learning_name(model: Any, guide: Any, train: Train, parameter: Tensor) -> str | None:
+    """Name of a parameter that learns, None for one of a frozen module.
+
+    Pyro sets a parameter that stands directly in a PyroModule to learn when it registers it.
+    """
+    name = parameter_name(model, guide, parameter)
+    frozen = {"both": "-", "guide": "model.", "model": "guide."}[train]
+    return None if name.startswith(frozen) else name
 
 
 def _name(program: Any) -> str:

@@ -11,13 +11,14 @@ import torch
 from torch import Tensor
 
 from pyrolvm.compare import compare, hold_out
+from pyrolvm.core import Data, Guide, Model
 from pyrolvm.core.checkpoint import save_tensors
 from pyrolvm.core.errors import DeviceError, require_at_least
 from pyrolvm.core.program_state import program_state
 from pyrolvm.datasets import Dataset, load
 from pyrolvm.fit import fit
 from pyrolvm.guides import Amortized
-from pyrolvm.registry import DEFAULT_ENCODER, default_guides, make_guide, make_model
+from pyrolvm.registry import default_guides, make_guide, make_model
 from pyrolvm.report.run_folder import RunFolder, default_folder
 
 if TYPE_CHECKING:
@@ -45,8 +46,10 @@ def run_compare(config: dict[str, Any], out: Path | None) -> tuple[Path, xr.Data
         torch.manual_seed(config["seed"])
         model = make_model(config["model"], dataset.dim)
         names = config["guides"] or default_guides(model)
-        guides = {name: make_guide(name, model) for name in names}
-        trainer = Amortized(model, family="full", hidden=DEFAULT_ENCODER)
+        guides = {name: _made(name, model, train) for name in names}
+        trainer = _made("amortized:full", model, train)
+    model.check_data(Data.of(train))
+    model.check_data(Data.of(test))
     folder = RunFolder(path, config)
     if folder.is_finished:
         return path, folder.read(), False
@@ -100,7 +103,8 @@ def run_fit(config: dict[str, Any], out: Path | None) -> str:
     with torch.random.fork_rng():
         torch.manual_seed(config["seed"])
         model = make_model(config["model"], dataset.dim)
-        guide = make_guide(config["guides"][0], model)
+        guide = _made(config["guides"][0], model, dataset.train)
+    model.check_data(Data.of(dataset.train))
     folder = RunFolder(out or default_folder(config), config)
     result = fit(
         model,
@@ -118,6 +122,12 @@ def run_fit(config: dict[str, Any], out: Path | None) -> str:
         f"{result.steps} steps in {result.seconds:.1f} s: loss {last:.4f} nats a datum "
         f"(mean of the last {min(100, result.steps)} steps). Weights: {weights}"
     )
+
+
+def _made(specification: str, model: Model, x: Tensor) -> Guide:
+    """Build a guide; an encoder sees its inputs in units of the training data."""
+    guide = make_guide(specification, model)
+    return guide.standardise_by(x) if isinstance(guide, Amortized) else guide
 
 
 def _split(dataset: Dataset, seed: int) -> tuple[Tensor, Tensor, str]:

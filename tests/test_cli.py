@@ -1,4 +1,4 @@
-"""The command line, used as a user does: in a folder of its own, through ``pyrolvm``'s entry point."""
+"""The command line, used as a user does: in a folder of its own, through its entry point."""
 
 from __future__ import annotations
 

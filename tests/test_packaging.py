@@ -58,7 +58,8 @@ def test_fit_and_compare_are_functions_however_they_were_imported():
     code = (
         "import pyrolvm.fit, pyrolvm.compare, pyrolvm as lvm; "
         "from pyrolvm import compare, fit; "
-        "assert lvm.fit is fit and callable(fit); assert lvm.compare is compare and callable(compare)"
+        "assert lvm.fit is fit and callable(fit); "
+        "assert lvm.compare is compare and callable(compare)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 

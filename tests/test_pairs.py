@@ -8,7 +8,7 @@ import torch
 from pyro import poutine
 from pyro.infer import SVI, Predictive, Trace_ELBO
 from pyro.infer.autoguide import AutoDiagonalNormal, AutoMultivariateNormal, AutoNormal
-from pyro.optim import Adam
+from pyro.optim import Adam  # type: ignore[attr-defined]
 
 import pyrolvm as lvm
 from pyrolvm.core import IncompatiblePairError
@@ -29,6 +29,11 @@ GUIDE_SPECS = (
     "diagonal:8", "full:affine", "mixture:8", "flow:8", "per-datum:diagonal", "per-datum:full",
     "per-datum:mixture", "per-datum:flow", "exact", "exact-cpa",
 )  # fmt: skip
+REFUSED = {
+    "exact": {spec for spec in MODEL_SPECS if not spec.startswith("linear-gaussian")},
+    "exact-cpa": {"linear-gaussian:3:isotropic=false", "cpa-generator:3:6",
+                  "vae:2:8:activation=tanh", "vae:2:8:likelihood=bernoulli"},
+}  # fmt: skip
 OBS_DIM = 4
 
 
@@ -49,12 +54,11 @@ def test_the_table_of_pairs_covers_the_registry():
 def test_plain_pyro_runs_the_pair_or_the_refusal_names_what_would_do(model_spec, guide_spec):
     model = make_model(model_spec, OBS_DIM)
     x = observations(model_spec)
-    try:
-        guide = make_guide(guide_spec, model)
-    except IncompatiblePairError as error:
-        assert guide_spec in ("exact", "exact-cpa")  # noqa: PT017
-        assert "Amortized" in str(error)  # noqa: PT017
+    if REFUSED.get(guide_spec, set()) & {model_spec}:
+        with pytest.raises(IncompatiblePairError, match="Amortized"):
+            make_guide(guide_spec, model)
         return
+    guide = make_guide(guide_spec, model)
     svi = SVI(model, guide, Adam({"lr": 1e-3}), Trace_ELBO())
     before = [p.detach().clone() for p in model.parameters()]
     losses = [svi.step(x) for _ in range(3)]

@@ -20,8 +20,10 @@ from pyrolvm.registry import (
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.mark.parametrize(("kind", "folder"), [*((k, "models") for k in MODELS.values()),
-                                              *((k, "guides") for k in GUIDES.values())])  # fmt: skip
+ZOO = [*((k, "models") for k in MODELS.values()), *((k, "guides") for k in GUIDES.values())]
+
+
+@pytest.mark.parametrize(("kind", "folder"), ZOO)
 def test_every_registered_name_has_a_docstring_and_a_test_file(kind, folder):
     module = kind.__module__.rsplit(".", 1)[1]
     assert (ROOT / folder / f"{module}.py").exists()

@@ -1,10 +1,10 @@
 # %% [markdown]
 # # Which guide should I use, and what would a better one buy?
 #
-# A generator is trained on real handwritten digits and then left alone, while six guides take turns
-# under it. It is a ReLU network with two latents, so that its evidence log p(x) is known exactly
-# (tutorial 3 shows why), and each guide is measured against the truth. All figures are in nats a
-# digit, over digits that no training has seen.
+# A generator is trained on real handwritten digits and then left alone, while six guides take
+# turns under it. It is a ReLU network with two latents, so that its evidence log p(x) is known
+# exactly (tutorial 3 shows why), and each guide is measured against the truth. All figures are
+# in nats a digit, over digits that no training has seen.
 
 # %%
 import os
@@ -45,8 +45,9 @@ print(
 )
 
 # %% [markdown]
-# `lvm.fit` runs the same SVI, with one optimizer for all parameters, a step size that falls towards
-# the end, minibatches, seeds and checkpoints. It goes on from where model and guide stand.
+# `lvm.fit` runs the same SVI, with one optimizer for all parameters, a step size that falls
+# towards the end, minibatches, seeds and checkpoints. It goes on from where model and guide
+# stand.
 
 # %%
 fit = lvm.fit(model, first, x_train, steps=100 if smoke else 3000, progress=False)
@@ -58,23 +59,20 @@ print(
 # %% [markdown]
 # ## Six guides under the same generator
 #
-# The first four are encoders with 64 hidden units. They differ in the family of distributions that
-# they put out: a Gaussian with independent coordinates (`diagonal`), with a full covariance matrix
-# (`full`), a mixture of four of the latter, and a normalizing flow. `PerDatum` has no encoder: it
-# fits a full Gaussian to each digit on its own. `ExactCPA` is the exact posterior.
+# The first four are encoders with 64 hidden units. They differ in the family of distributions
+# that they put out: a Gaussian with independent coordinates (`diagonal`), with a full covariance
+# matrix (`full`), a mixture of four of the latter, and a normalizing flow. `PerDatum` has no
+# encoder: it fits a full Gaussian to each digit on its own. `ExactCPA` is the exact posterior.
 
 # %%
 encoders = {
     family: guides.Amortized(model, family=family, hidden=(64,)).standardise_by(x_train)
     for family in ("diagonal", "full", "mixture", "flow")
 }
-candidates = encoders | {
-    "per-datum": guides.PerDatum(model, "full"),
-    "exact": guides.ExactCPA(model),
-}
+others = {"per-datum": guides.PerDatum(model, family="full"), "exact": guides.ExactCPA(model)}
 comparison = lvm.compare(
     model,
-    candidates,
+    encoders | others,
     x_train,
     test=x_test,
     steps=50 if smoke else 2000,
@@ -88,24 +86,24 @@ print(comparison.frame[[*columns, "khat_median", "ms_per_datum"]].round(3).to_st
 # %% [markdown]
 # `gap` = log p(x) − ELBO has two parts. The **approximation gap** is what the best member of the
 # family, fitted to a digit alone, still lacks: only a richer family can win it back. The
-# **amortization gap** is what the shared encoder loses against that best member. The exact guide is
-# scored by the same draws as all others, and its gap is 0 up to rounding.
+# **amortization gap** is what the shared encoder loses against that best member. The exact guide
+# is scored by the same draws as all others, and its gap is 0 up to rounding.
 
 # %%
 plots.gap_bars(comparison.tree)
 
 # %% [markdown]
-# The solid part of each bar is small: for this generator, one Gaussian a digit would nearly do. The
-# hatched part is the encoder. A mixture or a flow helps here as well, although not by its better
-# shape: a wider q(z | x) hedges where the encoder does not know the place. The next figure shows it.
-# Shades are the exact posterior (50, 90 and 99 % of its mass), lines the guide's 50 and 90 %; the
-# digits run from the smallest gap of the first guide to its largest.
+# The solid part of each bar is small: for this generator one Gaussian a digit, well placed,
+# would nearly do. The hatched part is what the encoders lose, whatever their family. The next
+# figure shows how. Shades are the exact posterior (50, 90 and 99 % of its mass), lines are the
+# guide's 50 % and 90 %; from top to bottom the gap of the first guide grows, up to its largest.
 
 # %%
 plots.posterior_contours(comparison.tree)
 
 # %% [markdown]
-# The same in words, with the differences taken digit by digit:
+# The encoders draw about the right shape in the wrong place. The same in words, with the
+# differences between guides taken digit by digit:
 
 # %%
 print(report.answer(comparison.tree))
@@ -113,9 +111,9 @@ print(report.answer(comparison.tree))
 # %% [markdown]
 # ## What would a bigger encoder buy?
 #
-# The table sends us to the encoder, so we vary its width and keep the family. The generator stays
-# frozen (`train="guide"`). Each guide is scored twice: on digits that its encoder was trained on,
-# and on the held-out ones.
+# The table sends us to the encoder, so we vary its width and keep the family. The generator
+# stays frozen (`train="guide"`). Each guide is scored twice: on digits that its encoder was
+# trained on, and on the held-out ones.
 
 # %%
 print("encoder      parameters   gap, training digits   gap, held-out digits")
@@ -130,11 +128,12 @@ for width in (16, 64, 256):
           f"        {held_out.gap:8.2f} ± {held_out.gap_se:.2f}")  # fmt: skip
 
 # %% [markdown]
-# A wider encoder brings the gap down on the digits that it has seen. On held-out digits most of that
-# gain is gone: there the amortization gap is a matter of too few digits to learn from, not of too
-# few hidden units. Read both columns before paying for a bigger encoder.
+# A wider encoder brings the gap down on the digits that it has seen. On held-out digits the gap
+# stays several times larger, and more width soon buys nothing that stands out from the standard
+# error: what is missing then is digits to learn from, not hidden units. Read both columns before
+# paying for a bigger encoder.
 #
-# **To take home.** Look at the split before changing anything. A large approximation gap asks for a
-# richer family, a large amortization gap for a better encoder, more data, or a few steps of
-# `PerDatum` on the digits that matter. `comparison.to_html("report.html")` writes all of this, and
-# more pictures, to one page.
+# **To take home.** Look at the split before changing anything. A large approximation gap asks
+# for a richer family, a large amortization gap for a better encoder, more data, or a few steps
+# of `PerDatum` on the digits that matter. `comparison.to_html("report.html")` writes all of
+# this, and more pictures, to one page.

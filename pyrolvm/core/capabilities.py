@@ -43,20 +43,39 @@ class HasPosterior(Protocol):
         ...
 
 
+@runtime_checkable
 class AffineGenerator(Protocol):
-    """A generator x = g(z) + noise as data: affine layers, slopes between them, Gaussian noise and
-    prior.
+    """A generator x = g(z) + noise as data: affine layers, slopes, Gaussian noise and prior."""
 
-    ``slopes[l]`` is the slope of the l-th activation left of 0 (0 for ReLU, −1 for the absolute
-    value); it is 1 right of 0. ``noise_scale`` holds standard deviations, shape ``(obs_dim,)``.
-    """
+    @property
+    def weights(self) -> Sequence[Tensor]:
+        """Matrices of the layers, ``(out_features, in_features)`` each."""
+        ...
 
-    weights: Sequence[Tensor]
-    biases: Sequence[Tensor]
-    slopes: Sequence[float]
-    noise_scale: Tensor
-    prior_loc: Tensor
-    prior_scale_tril: Tensor
+    @property
+    def biases(self) -> Sequence[Tensor]:
+        """Vectors of the layers, ``(out_features,)`` each."""
+        ...
+
+    @property
+    def slopes(self) -> Sequence[float]:
+        """Slope of each activation left of 0 (0 for ReLU, −1 for Abs); right of 0 it is 1."""
+        ...
+
+    @property
+    def noise_scale(self) -> Tensor:
+        """Standard deviations of x given z, shape ``(obs_dim,)``."""
+        ...
+
+    @property
+    def prior_loc(self) -> Tensor:
+        """Mean of z, shape ``(latent_dim,)``."""
+        ...
+
+    @property
+    def prior_scale_tril(self) -> Tensor:
+        """Cholesky factor of the covariance of z, shape ``(latent_dim, latent_dim)``."""
+        ...
 
 
 @runtime_checkable

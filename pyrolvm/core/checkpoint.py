@@ -1,4 +1,4 @@
-"""Tensors and a few facts about them in one file, written whole or not at all, read without executing code."""
+"""Tensors with a few facts in one file, written whole or not at all, read without running code."""
 
 from __future__ import annotations
 
@@ -22,11 +22,16 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, 
         tensors: By name, any shapes and types.
         facts: Anything that JSON can hold.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     copies = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     with atomic(path) as temporary:
-        save_file(copies, temporary, metadata={"facts": json.dumps(dict(facts), sort_keys=True)})
+        text = json.dumps(dict(facts), sort_keys=True)
+        try:
+            save_file(copies, temporary, metadata={"facts": text})
+        except SafetensorError as error:  # a full disk, for example
+            raise OSError(str(error)) from error
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -46,8 +51,8 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             return {name: file.get_tensor(name) for name in file.keys()}, facts  # noqa: SIM118
     except (SafetensorError, OSError, KeyError, ValueError) as error:
         raise CheckpointError(
-            f"{path} cannot be read as a checkpoint ({error}): it is truncated or another kind of file. "
-            "Delete it to start from the beginning."
+            f"{path} cannot be read as a checkpoint ({error}): it is truncated or another kind of "
+            "file. Delete it to start from the beginning."
         ) from error
 
 

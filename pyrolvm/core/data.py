@@ -77,6 +77,12 @@ class Data:
         """The positional arguments."""
         return () if self.positional is None else (self.positional,)
 
+    @property
+    def only(self) -> Tensor | None:
+        """The single tensor, passed by position or by name; None if there are more."""
+        tensors = [tensor for _, tensor in self.items()]
+        return tensors[0] if len(tensors) == 1 else None
+
     def check_finite(self) -> None:
         """Refuse values that are not finite.
 
@@ -89,8 +95,8 @@ class Data:
             bad = ~torch.isfinite(tensor.reshape(len(tensor), -1)).all(-1)
             if bad.any():
                 raise DataError(
-                    f"The data must be finite, but {int(bad.sum())} of {len(tensor)} rows of {name!r} "
-                    f"hold NaN or infinity (the first is row {int(bad.nonzero()[0, 0])}). "
+                    f"The data must be finite, but {int(bad.sum())} of {len(tensor)} rows of "
+                    f"{name!r} hold NaN or infinity (first: row {int(bad.nonzero()[0, 0])}). "
                     "Remove or impute them."
                 )
 

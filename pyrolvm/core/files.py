@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pyrolvm.core.errors import RunFolderError
@@ -12,7 +12,7 @@ from pyrolvm.core.errors import RunFolderError
 
 @contextmanager
 def atomic(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary name beside ``path`` that takes its place at the end, if nothing went wrong.
+    """Yield a temporary name beside ``path`` that takes its place if nothing goes wrong.
 
     Args:
         path: File to write; its folder is made if need be.
@@ -32,7 +32,7 @@ def atomic(path: str | Path) -> Iterator[Path]:
             "Choose a folder that you may write to."
         ) from error
     finally:
-        if temporary.exists():
+        with suppress(OSError):
             temporary.unlink()
 
 

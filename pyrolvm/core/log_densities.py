@@ -10,17 +10,20 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import pyro
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pyrolvm.core import tracing
+from pyrolvm.core import sites, tracing
 from pyrolvm.core.data import Data
 from pyrolvm.core.errors import FactorisationError, SiteError, require_at_least
 from pyrolvm.core.evaluation import evaluating
 from pyrolvm.core.guide import Guide
+from pyrolvm.core.matching import nan_sentence, run_once
 from pyrolvm.core.model import Model
 from pyrolvm.core.tracing import PairTrace
+from pyrolvm.core.vectorising import particle_dim
 
 CHUNK_ELEMENTS = 2**23
 """Elements that one chunk of particles and data may fill; about 64 MiB in double precision."""
@@ -76,9 +79,9 @@ class LogDensities:
         if self.global_sites:
             raise FactorisationError(
                 f"{quantity} per datum needs a posterior that factorises over data, but the site "
-                f"{', '.join(map(repr, self.global_sites))} lies outside the plate {tracing.DATA_PLATE!r}: "
-                "the whole data set is one datum. Use the figures of the whole data set, or move the "
-                "site into the plate."
+                f"{', '.join(map(repr, self.global_sites))} lies outside the plate "
+                f"{sites.DATA_PLATE!r}: the whole data set is one datum. Use the figures of the "
+                "whole data set, or move the site into the plate."
             )
 
 
@@ -99,8 +102,8 @@ def log_densities(
 
     Works for any Pyro pair. With a plate ``"data"`` around every site the result is per datum;
     masks, nested plates and subsampling (the scale of the data plate is left out of per-datum
-    densities) are taken into account. Memory stays bounded: particles, and for PyroLVM's own
-    programs also rows, are run in chunks.
+    densities, and all particles see the same rows) are taken into account. Memory stays bounded:
+    particles, and for PyroLVM's own programs also rows, are run in chunks.
 
     Args:
         model: A Pyro program that observes ``data``.
@@ -123,24 +126,34 @@ def log_densities(
         rows.check_finite()
     with evaluating(model, guide):
         rows = rows.to(dtype=torch.float64)
-        if isinstance(model, Model) and isinstance(guide, Guide):
-            size = _rows_in_chunk(rows, chunk_elements)
-            parts = [
-                _all_particles(
-                    model, guide, rows.rows(part), num_particles, keep_values, chunk_elements
-                )
-                for part in _slices(rows.num_rows, size)
-            ]
-            return _join(parts, dim=1)
-        return _all_particles(model, guide, rows, num_particles, keep_values, chunk_elements)
+        parts = (
+            _all_particles(
+                model, guide, rows.rows(part), num_particles, keep_values, chunk_elements
+            )
+            for part in _slices(rows.num_rows, _rows_in_chunk(model, guide, rows, chunk_elements))
+        )
+        return _join(list(parts), dim=1)
 
 
 def _row_width(rows: Data) -> int:
     return 8 * sum(tensor[0].numel() for _, tensor in rows.items()) + 256
 
 
-def _rows_in_chunk(rows: Data, chunk_elements: int) -> int:
-    return max(1, chunk_elements // (16 * _row_width(rows)))
+def _rows_in_chunk(model: Any, guide: Any, rows: Data, chunk_elements: int) -> int:
+    """Rows that run together: all of them, unless the programs are known to take any part."""
+    size = max(1, chunk_elements // (16 * _row_width(rows)))
+    own = isinstance(model, Model) and isinstance(guide, Guide)
+    if size >= rows.num_rows or not own:
+        return rows.num_rows
+    first = run_once(model, guide, rows.rows(slice(0, size)))
+    return rows.num_rows if _outside(first) else size
+
+
+def _outside(pair: PairTrace) -> tuple[str, ...]:
+    """Names of the sites outside the data plate."""
+    return tuple(
+        dict.fromkeys(name for name, site in pair.all_sites() if sites.data_dim(site) is None)
+    )
 
 
 def _slices(total: int, size: int) -> Iterator[slice]:
@@ -156,44 +169,33 @@ def _all_particles(
     keep_values: bool,
     elements: int,
 ) -> LogDensities:
-    alone = tracing.run_once(model, guide, rows)
-    every = [*alone.latents().items(), *alone.guide_sites().items(), *alone.observed().items()]
-    outside = tuple(dict.fromkeys(name for name, site in every if tracing.data_dim(site) is None))
-    dim = tracing.free_dim(alone)
-    own = isinstance(model, Model) and isinstance(guide, Guide)
-    if own or tracing.vectorises(model, guide, rows, dim):
-        size = max(1, elements // (rows.num_rows * _row_width(rows)))
-        runs = (
-            tracing.run_vectorised(model, guide, rows, part.stop - part.start, dim)
-            for part in _slices(num_particles, size)
-        )
-    else:
-        tracing.warn_sequential()
-        runs = (tracing.run_once(model, guide, rows) for _ in range(num_particles))
-    return _join([_collect(run, outside, keep_values) for run in runs], dim=0)
+    alone = run_once(model, guide, rows)
+    outside = _outside(alone)
+    dim = particle_dim(model, guide, rows, alone)
+    size = max(1, elements // (rows.num_rows * _row_width(rows)))
+    chunks = [part.stop - part.start for part in _slices(num_particles, size)]
+    with pyro.validation_enabled(False):
+        runs = tracing.run_particles(model, guide, rows, chunks, alone, dim)
+        return _join([_collect(run, outside, keep_values) for run in runs], dim=0)
 
 
 def _collect(pair: PairTrace, outside: tuple[str, ...], keep_values: bool) -> LogDensities:
-    per_datum = not outside
+    per_datum, dim = not outside, pair.particle_dim
     latents = pair.latents()
 
-    def densities(sites: Mapping[str, dict[str, Any]], where: str) -> dict[str, Tensor]:
-        found = {name: tracing.log_density(site, pair, per_datum) for name, site in sites.items()}
-        for name, density in found.items():
-            if density.isnan().any():
-                raise SiteError(
-                    f"The log density of site {name!r} in the {where} is NaN. "
-                    "Check its parameters, and the data for NaN."
-                )
-        return found
+    def densities(found: Mapping[str, dict[str, Any]]) -> dict[str, Tensor]:
+        arrays = {name: sites.log_density(site, dim, per_datum) for name, site in found.items()}
+        for name, array in arrays.items():
+            if array.isnan().any():
+                raise SiteError(nan_sentence(name))
+        return arrays
 
+    values = {name: sites.value_of(site, dim, per_datum) for name, site in latents.items()}
     return LogDensities(
-        prior=densities(latents, "model"),
-        guide=densities(pair.guide_sites(), "guide"),
-        likelihood=densities(pair.observed(), "model"),
-        values={name: tracing.value_of(site, pair, per_datum) for name, site in latents.items()}
-        if keep_values
-        else {},
+        prior=densities(latents),
+        guide=densities(pair.guide_sites()),
+        likelihood=densities(pair.observed()),
+        values=values if keep_values else {},
         global_sites=outside,
     )
 
@@ -207,10 +209,5 @@ def _join(parts: list[LogDensities], dim: int) -> LogDensities:
 
     if len(parts) == 1:
         return parts[0]
-    return LogDensities(
-        joined("prior"),
-        joined("guide"),
-        joined("likelihood"),
-        joined("values"),
-        parts[0].global_sites,
-    )
+    prior, guide, likelihood, values = map(joined, ("prior", "guide", "likelihood", "values"))
+    return LogDensities(prior, guide, likelihood, values, parts[0].global_sites)

@@ -10,6 +10,7 @@ import torch
 from pyro.nn import PyroModule
 from torch import Tensor
 
+from pyrolvm.core.data import Data
 from pyrolvm.core.errors import DataError
 
 _instances: Counter[str] = Counter()
@@ -30,7 +31,7 @@ class ProgramMeta(type(PyroModule), ABCMeta):  # type: ignore[misc]
     """Joins Pyro's metaclass with abstract methods, which Python does not do by itself."""
 
 
-class Model(PyroModule, metaclass=ProgramMeta):
+class Model(PyroModule, metaclass=ProgramMeta):  # type: ignore[metaclass]
     """A generative model p(x, z).
 
     A subclass writes ``forward(x=None, *, size=None)`` as a plain Pyro program: one plate
@@ -73,6 +74,16 @@ class Model(PyroModule, metaclass=ProgramMeta):
                 f"but got {tuple(x.shape)}. Put one observation in a row."
             )
         return x.shape[-2]
+
+    def check_data(self, rows: Data) -> None:
+        """Refuse data that this model cannot have made, before anything runs on it.
+
+        Raises:
+            DataError: If a value is not finite, or the observations have another shape or support.
+        """
+        rows.check_finite()
+        if rows.positional is not None:
+            self.batch_size(rows.positional, None)
 
     @property
     def device(self) -> torch.device:

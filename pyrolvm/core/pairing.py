@@ -12,7 +12,7 @@ _guides: dict[str, type] = {}
 
 def record_guide(guide: type) -> None:
     """Remember a guide class, so that a refusal can name the guides that would do."""
-    _guides[guide.__name__] = guide
+    _guides[f"{guide.__module__}.{guide.__qualname__}"] = guide
 
 
 def serves(guide: type, model: Any) -> bool:
@@ -30,8 +30,8 @@ def require_capabilities(guide: type, model: Any) -> None:
     if not missing:
         return
     usable = sorted(
-        name
-        for name, other in _guides.items()
+        other.__name__
+        for other in _guides.values()
         if not inspect.isabstract(other)
         and other.__module__.startswith("pyrolvm.")
         and serves(other, model)

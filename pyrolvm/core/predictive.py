@@ -1,4 +1,4 @@
-"""Draws of what a model predicts: from its prior, and from the posterior that a guide stands for."""
+"""Draws of what a model predicts: from its prior, and from the posterior as a guide has it."""
 
 from __future__ import annotations
 
@@ -8,12 +8,18 @@ from typing import Any
 
 import torch
 from pyro import poutine
+from pyro.distributions import Unit
 from torch import Tensor
 
-from pyrolvm.core import tracing
+from pyrolvm.core import sites, tracing
 from pyrolvm.core.data import Data
 from pyrolvm.core.evaluation import evaluating
+from pyrolvm.core.matching import run_once
 from pyrolvm.core.model import Model
+from pyrolvm.core.tracing import PairTrace
+from pyrolvm.core.vectorising import particle_dim
+
+_FIELDS = ("latents", "observations", "means")
 
 
 @dataclass(frozen=True)
@@ -37,8 +43,7 @@ def predictive(
     """Draw latents from a guide and new observations from the model, for each datum.
 
     Args:
-        model: A Pyro program that vectorises over particles, with every site in the plate
-            ``"data"``.
+        model: A Pyro program.
         guide: A Pyro program with the same arguments.
         data: A tensor, or a mapping from argument name to tensor.
         num_draws: Number of draws K for each datum.
@@ -48,23 +53,42 @@ def predictive(
     """
     with evaluating(model, guide):
         rows = Data.of(data).to(dtype=torch.float64)
-        alone = tracing.run_once(model, guide, rows)
-        dim = tracing.free_dim(alone)
-        pair = tracing.run_vectorised(poutine.uncondition(model), guide, rows, num_draws, dim)
-        observed = [name for name in alone.observed() if name in pair.model.nodes]
-        per_datum = all(tracing.data_dim(site) is not None for site in alone.latents().values())
-        sites = {name: pair.model.nodes[name] for name in (*alone.latents(), *observed)}
-        values = {name: tracing.value_of(site, pair, per_datum) for name, site in sites.items()}
-        means = {}
-        for name in observed:
-            mean = _mean(sites[name]["fn"])
-            if mean is not None:
-                means[name] = tracing.value_of({**sites[name], "value": mean}, pair, per_datum)
-        return Draws(
-            latents={name: values[name] for name in alone.latents()},
-            observations={name: values[name] for name in observed},
-            means=means,
-        )
+        alone = run_once(model, guide, rows)
+        dim = particle_dim(model, guide, rows, alone)
+        per_datum = all(sites.data_dim(site) is not None for site in alone.latents().values())
+        observed = [name for name, site in alone.observed().items() if not _is_factor(site)]
+        free = poutine.uncondition(model)
+        runs = [
+            _draws(pair, list(alone.latents()), observed, per_datum)
+            for pair in tracing.run_particles(free, guide, rows, [num_draws], alone, dim)
+        ]
+        return Draws(*(_stacked([getattr(run, f) for run in runs]) for f in _FIELDS))
+
+
+def _draws(pair: PairTrace, latents: list[str], observed: list[str], per_datum: bool) -> Draws:
+    nodes: dict[str, Any] = dict(pair.model.nodes)
+
+    def values(found: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {
+            name: sites.value_of({**nodes[name], "value": value}, pair.particle_dim, per_datum)
+            for name, value in found.items()
+        }
+
+    means = {name: _mean(nodes[name]["fn"]) for name in observed}
+    return Draws(
+        values({name: nodes[name]["value"] for name in latents}),
+        values({name: nodes[name]["value"] for name in observed}),
+        values({name: mean for name, mean in means.items() if mean is not None}),
+    )
+
+
+def _stacked(parts: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+
+def _is_factor(site: dict[str, Any]) -> bool:
+    """Whether a site only adds to the log density (``pyro.factor``) and observes nothing."""
+    return isinstance(site["fn"], Unit) or isinstance(getattr(site["fn"], "base_dist", None), Unit)
 
 
 def prior_predictive(model: Model, num_draws: int) -> Draws:
@@ -79,19 +103,15 @@ def prior_predictive(model: Model, num_draws: int) -> Draws:
     """
     with evaluating(model):
         trace = poutine.trace(model).get_trace(size=num_draws)
-        sites = {n: s for n, s in trace.nodes.items() if s["type"] == "sample" and "fn" in s}
-        latents = {name: sites[name]["value"] for name in model.latent_sites}
-        observed = [
+        nodes: dict[str, Any] = dict(trace.nodes)
+        inside = [
             name
-            for name in sites
-            if name not in latents and tracing.data_dim(sites[name]) is not None
+            for name, site in nodes.items()
+            if site["type"] == "sample" and sites.data_dim(site) is not None
         ]
-        found = {name: _mean(sites[name]["fn"]) for name in observed}
-        return Draws(
-            latents,
-            {name: sites[name]["value"] for name in observed},
-            {name: mean for name, mean in found.items() if mean is not None},
-        )
+        observed = [name for name in inside if name not in model.latent_sites]
+        drawn = _draws(PairTrace(trace, trace), list(model.latent_sites), observed, True)
+        return Draws(*({n: value[0] for n, value in getattr(drawn, f).items()} for f in _FIELDS))
 
 
 def _mean(distribution: Any) -> Tensor | None:

@@ -1,23 +1,18 @@
 """Run a guide and replay its model, once or for many particles at once.
 
-Particles are vectorised by an outer plate to the left of every plate of the pair. A program that
-was not written for that can return numbers that are plainly wrong without an error, so the
-vectorised densities of a pair are compared with single runs before they are believed; a pair that
-fails is run one particle after another.
+Particles are vectorised by an outer plate to the left of every plate of the pair.
 """
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import pyro
-import torch
 from pyro import poutine
-from pyro.distributions import Delta
 from pyro.poutine import Trace
+from pyro.poutine.messenger import Messenger
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
@@ -59,8 +54,7 @@ class PairTrace:
         return {
             name: site
             for name, site in _samples(self.guide)
-            if not site["is_observed"]
-            or (_has_likelihood(site) and name not in self.model.nodes)
+            if not site["is_observed"] or (_has_likelihood(site) and name not in self.model.nodes)
         }
 
     def all_sites(self) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -74,7 +68,7 @@ def _has_likelihood(site: dict[str, Any]) -> bool:
 
 
 def _samples(trace: Trace) -> Iterator[tuple[str, dict[str, Any]]]:
-    for name, site in trace.nodes.items():
+    for name, site in _nodes(trace).items():
         if site["type"] == "sample" and not site_is_subsample(site):
             yield name, site
 
@@ -94,7 +88,7 @@ def run_pair(
     guide_trace = poutine.trace(poutine.replay(guide, trace=rows)).get_trace(
         *data.args, **data.named
     )
-    given = _holding({name: site for name, site in rows.nodes.items()})
+    given = _holding(_nodes(rows))
     for name, site in guide_trace.nodes.items():
         if site["type"] == "sample" and not site["is_observed"] and name not in given.nodes:
             given.add_node(name, **site)
@@ -104,12 +98,16 @@ def run_pair(
     return PairTrace(model_trace, guide_trace)
 
 
+def _nodes(trace: Trace) -> dict[str, Any]:
+    return dict(trace.nodes)
+
+
 def _subsamples(pair: PairTrace) -> Trace:
     return _holding(
         {
             name: site
             for trace in (pair.model, pair.guide)
-            for name, site in trace.nodes.items()
+            for name, site in _nodes(trace).items()
             if site["type"] == "sample" and site_is_subsample(site)
         }
     )
@@ -144,7 +142,12 @@ def run_vectorised(
 
 
 def run_particles(
-    model: Callable, guide: Callable, data: Data, sizes: list[int], alone: PairTrace, dim: int | None
+    model: Callable,
+    guide: Callable,
+    data: Data,
+    sizes: list[int],
+    alone: PairTrace,
+    dim: int | None,
 ) -> Iterator[PairTrace]:
     """Run particles in chunks of the given sizes, on the same rows as a single run.
 
@@ -175,68 +178,16 @@ def free_dim(pair: PairTrace) -> int:
     return min([frame.dim for frame in frames if frame.dim is not None], default=0) - 1
 
 
-def vectorises(
-    model: Callable,
-    guide: Callable,
-    data: Data,
-    particle_dim: int,
-    like: PairTrace | None = None,
-) -> bool:
-    """Whether a particle plate gives this pair the densities that single runs give."""
-    try:
-        pair = run_vectorised(model, guide, data, 2, particle_dim, like)
-        return all(
-            _agrees(pair, run_pair(model, _held_at(guide, pair, particle), data, pair), particle)
-            for particle in range(2)
-        )
-    except (RuntimeError, ValueError, IndexError, KeyError, TypeError, AssertionError):
-        return False
+class Holding(Messenger):
+    """Fixes latent sites at given values, and leaves everything else about them as it is."""
 
+    def __init__(self, values: dict[str, Tensor]) -> None:
+        super().__init__()
+        self.values = values
 
-def _agrees(pair: PairTrace, alone: PairTrace, particle: int) -> bool:
-    """Whether one of two particles has the densities of a single run at the same values."""
-    for (name, site), (other, single) in zip(pair.all_sites(), alone.all_sites(), strict=True):
-        together = log_density(site, pair.particle_dim, per_datum=False)
-        one = log_density(single, None, per_datum=False)
-        if name != other or together.shape[0] != 2:
-            return False
-        if not torch.allclose(together[particle], one[0], rtol=1e-6, atol=1e-6, equal_nan=True):
-            return False
-    return True
-
-
-def _held_at(guide: Callable, pair: PairTrace, particle: int) -> Callable:
-    """Fix a guide at the values of one particle; what follows from them is computed anew."""
-    assert pair.particle_dim is not None
-    values = {}
-    for name, site in pair.guide_sites().items():
-        dim = pair.particle_dim - site["fn"].event_dim
-        if not site["is_observed"] and not _is_delta(site["fn"]):
-            value = site["value"]
-            values[name] = value.select(dim, particle) if value.dim() >= -dim else value
-    return _replayed(guide, values)
-
-
-def _is_delta(distribution: Any) -> bool:
-    while hasattr(distribution, "base_dist"):
-        distribution = distribution.base_dist
-    return isinstance(distribution, Delta)
-
-
-def _replayed(program: Callable, values: dict[str, Tensor]) -> Callable:
-    """Let a program draw these values."""
-    node = {"type": "sample", "is_observed": False, "infer": {}}
-    sites = {name: {**node, "name": name, "value": value} for name, value in values.items()}
-    return poutine.replay(program, trace=_holding(sites))
-
-
-def warn_sequential() -> None:
-    """Say that a pair could not be vectorised over particles."""
-    warnings.warn(
-        "This model and guide give other densities under a particle plate than alone (their code "
-        "fixes batch shapes), so particles are run one after another, which is slower.",
-        stacklevel=4,
-    )
+    def _pyro_sample(self, msg: Any) -> None:
+        if msg["name"] in self.values and not msg["is_observed"]:
+            msg["value"], msg["done"] = self.values[msg["name"]], True
 
 
 def log_density_at(
@@ -256,5 +207,7 @@ def log_density_at(
     """
     num_particles = len(next(iter(values.values())))
     with pyro.plate(PARTICLE_PLATE, num_particles, dim=particle_dim):
-        trace = poutine.trace(_replayed(program, values)).get_trace(*data.args, **data.named)
-    return {name: log_density(site, particle_dim, per_datum=True) for name, site in _samples(trace)}
+        trace = poutine.trace(Holding(values)(program)).get_trace(*data.args, **data.named)
+    return {
+        name: log_density(site, particle_dim, per_datum=True) for name, site in _samples(trace)
+    }

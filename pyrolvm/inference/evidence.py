@@ -11,7 +11,16 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pyrolvm import exact
-from pyrolvm.core import Data, EvidenceError, HasPosterior, Model, PiecewiseAffine, evaluating
+from pyrolvm.core import (
+    Data,
+    DataError,
+    EvidenceError,
+    HasPosterior,
+    Model,
+    PiecewiseAffine,
+    evaluating,
+)
+from pyrolvm.core.pairing import offers
 from pyrolvm.diagnostics import iwae, iwae_standard_error
 
 EXACT_LATENT_DIMS = (1, 2)
@@ -36,9 +45,9 @@ class Evidence:
 
 def has_exact_evidence(model: Any) -> bool:
     """Whether a model's evidence is known exactly."""
-    if isinstance(model, HasPosterior):
+    if offers(model, HasPosterior):
         return True
-    return isinstance(model, PiecewiseAffine) and model.latent_dim in EXACT_LATENT_DIMS
+    return offers(model, PiecewiseAffine) and model.latent_dim in EXACT_LATENT_DIMS
 
 
 def log_evidence(model: Any, x: Float[Tensor, "data obs_dim"]) -> Float[Tensor, " data"]:
@@ -61,8 +70,9 @@ def log_evidence(model: Any, x: Float[Tensor, "data obs_dim"]) -> Float[Tensor, 
     if not has_exact_evidence(model):
         dims = getattr(model, "latent_dim", None)
         reason = (
-            f"is piecewise affine but has {dims} latent dimensions, and the exact engine serves 1 and 2"
-            if isinstance(model, PiecewiseAffine)
+            f"is piecewise affine but has {dims} latent dimensions, "
+            "and the exact engine serves 1 and 2"
+            if offers(model, PiecewiseAffine)
             else "has neither a closed form nor a piecewise-affine Gaussian generator"
         )
         raise EvidenceError(
@@ -70,12 +80,20 @@ def log_evidence(model: Any, x: Float[Tensor, "data obs_dim"]) -> Float[Tensor, 
             f"{getattr(model, '__name__', type(model).__name__)} {reason}. "
             "Bound it with a guide instead: diagnose(model, guide, x) reports the IWAE bound."
         )
-    Data.of(x).check_finite()
+    rows = Data.of(x)
+    rows.check_finite()
+    given = rows.only
+    if given is None or given.dim() != 2:
+        shapes = {name: tuple(tensor.shape) for name, tensor in rows.items()}
+        raise DataError(
+            f"log_evidence needs one tensor of observations of shape (N, obs_dim), but got "
+            f"{shapes}. Put one observation in a row."
+        )
     if isinstance(model, Model):
-        model.batch_size(x, None)
-    if isinstance(model, HasPosterior):
-        return model.log_evidence(x)
-    return exact.log_evidence(model.affine_stack, x)
+        model.batch_size(given, None)
+    if offers(model, HasPosterior):
+        return model.log_evidence(given)
+    return exact.log_evidence(model.affine_stack, given)
 
 
 def exact_evidence(model: Callable[..., Any], data: Any) -> Evidence | None:
@@ -86,10 +104,10 @@ def exact_evidence(model: Callable[..., Any], data: Any) -> Evidence | None:
         data: What it observes.
     """
     rows = Data.of(data)
-    if not has_exact_evidence(model) or rows.positional is None:
+    if not has_exact_evidence(model) or rows.only is None:
         return None
     with evaluating(model):
-        value = log_evidence(model, rows.positional.double())
+        value = log_evidence(model, rows.only.double())
     return Evidence(value, torch.zeros_like(value), "exact", is_bound=False)
 
 

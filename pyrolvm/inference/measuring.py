@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from types import FunctionType
 from typing import Any
 
 import torch
@@ -55,11 +56,11 @@ def measure(name: str, training: Training, oracles: Oracles) -> tuple[Measured, 
     cost = 1000 * training.seconds / scored.num_rows if is_per_datum(guide) else 0.0
     predicted = _predict(model, guide, scored, settings.seed) if densities.factorises else {}
     return Measured(
-        kind=getattr(guide, "__name__", type(guide).__name__),
+        kind="function" if isinstance(guide, FunctionType) else type(guide).__name__,
         family=getattr(family, "name", ""),
         parameters=num_parameters(guide, scored),
         elbo=found.elbo,
-        oracle_elbo=found.elbo if _has_no_encoder(guide, scored) else oracles.elbo(name),
+        oracle_elbo=found.elbo if _amortizes_nothing(guide) else oracles.elbo(name),
         log_evidence=evidence.value,
         log_evidence_error=evidence.standard_error,
         khat=found.khat,
@@ -105,9 +106,9 @@ def with_evidence(
     return shared, best.method, True
 
 
-def _has_no_encoder(guide: Any, scored: Data) -> bool:
-    """Whether nothing is amortized: parameters of each datum's own, or no parameters at all."""
-    return is_per_datum(guide) or num_parameters(guide, scored) == 0
+def _amortizes_nothing(guide: Any) -> bool:
+    """Whether a guide has parameters of each datum's own, or none because it is exact."""
+    return isinstance(guide, Guide) and (guide.per_datum or not list(guide.parameters()))
 
 
 def is_per_datum(guide: Any) -> bool:

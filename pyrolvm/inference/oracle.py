@@ -19,7 +19,8 @@ from pyrolvm.inference.scoring import score
 
 LEARNING_RATE = 0.03
 TRAINING_PARTICLES = 16
-START_PARTICLES = 100
+JUDGING_PARTICLES = 200
+GAUSSIAN_FAMILIES = ("diagonal", "full")
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,12 @@ def same_family(amortized: Any, guide: Any) -> bool:
     )
 
 
+def _richness(guide: Any) -> int:
+    """Place of a guide's family among the Gaussian ones, simple first; the others come after."""
+    name = getattr(getattr(guide, "family", None), "name", "")
+    return GAUSSIAN_FAMILIES.index(name) if name in GAUSSIAN_FAMILIES else len(GAUSSIAN_FAMILIES)
+
+
 def fit_to_each(name: str, model: Any, guide: Any, scored: Data, settings: OracleSettings) -> Fit:
     """Fit a guide's own parameters of each datum, all data at once; the model is frozen."""
     return fit(
@@ -96,6 +103,7 @@ class Oracles:
         self.pairs, self.scored, self.settings = pairs, scored, settings
         self._gaussians: list[tuple[Any, PerDatum]] = []
         self._laplace: dict[int, tuple[Tensor, Tensor]] = {}
+        self._elbos: dict[str, Tensor | None] = {}
 
     def elbo(self, name: str) -> Tensor | None:
         """ELBO of the best member of a guide's family, from fresh draws.
@@ -103,28 +111,61 @@ class Oracles:
         Returns:
             Nats, shape ``(N,)``; None for a guide without an encoder into a family.
         """
+        if name not in self._elbos:
+            for simpler in self._simpler(name):
+                self.elbo(simpler)
+            self._elbos[name] = self._oracle_elbo(name)
+        return self._elbos[name]
+
+    def _simpler(self, name: str) -> list[str]:
+        """Names of the guides of the same model whose family is a simpler Gaussian one."""
+        model, guide = self.pairs[name]
+        return [
+            other
+            for other, (its_model, its_guide) in self.pairs.items()
+            if its_model is model
+            and _richness(its_guide) < _richness(guide)
+            and _richness(its_guide) < len(GAUSSIAN_FAMILIES)
+        ]
+
+    def _oracle_elbo(self, name: str) -> Tensor | None:
         model, guide = self.pairs[name]
         if not isinstance(guide, Amortized) or not self.settings.steps:
             return None
         own = (g for m, g in self.pairs.values() if m is model and same_family(guide, g))
         oracle = next(own, None) or self._fitted(name, model, guide)
-        if oracle.family.name in ("diagonal", "full"):
+        if oracle.family.name in GAUSSIAN_FAMILIES:
             self._gaussians.append((model, oracle))
         return self._score(model, oracle)
 
-    def start(self, model: Any, oracle: PerDatum, encoder: Amortized | None) -> None:
-        """Start each datum of an oracle from the best of several members of its family.
+    def fit(self, name: str, model: Any, oracle: PerDatum, encoder: Amortized | None) -> Fit:
+        """Fit an oracle to the scored data from the best of several starts.
+
+        Where the fit ends below its start for a datum, the start is kept.
+
+        Args:
+            name: Names the checkpoint and the progress bar.
+            model: The model.
+            oracle: Takes the scored rows, and their parameters.
+            encoder: A guide of the same family, if there is one.
+        """
+        x = self.scored.only
+        assert x is not None
+        start = self._best(model, oracle, x, self._starts(model, oracle, x, encoder))
+        oracle.initialise(x, start)
+        result = fit_to_each(name, model, oracle, self.scored, self.settings)
+        end = oracle.parameters_for(x).detach().clone()
+        oracle.initialise(x, self._best(model, oracle, x, [start, end]))
+        return result
+
+    def _starts(
+        self, model: Any, oracle: PerDatum, x: Tensor, encoder: Amortized | None
+    ) -> list[Tensor]:
+        """Members of the oracle's family to start from, one for each datum, shape ``(N, P)`` each.
 
         They come from the encoder, from the solutions of simpler families, and from Laplace's
         approximation, which finds modes that the encoder overlooks.
-
-        Args:
-            model: The model.
-            oracle: Takes the scored rows, and its parameters.
-            encoder: A guide of the same family, if there is one.
         """
-        x = self.scored.positional
-        assert x is not None
         family = oracle.family
         with torch.no_grad():
             starts = [] if encoder is None else [encoder.parameters_for(x)]
@@ -139,23 +180,24 @@ class Oracles:
                 self._laplace[id(model)] = found
             loc, scale_tril = self._laplace[id(model)]
             starts.append(family.from_gaussian(loc.to(x.dtype), scale_tril.to(x.dtype)))
-        starts = starts or [family.initial.to(x).expand(len(x), -1)]
-        elbos = torch.stack([self._start_elbo(model, oracle, x, start) for start in starts])
-        best = elbos.argmax(0).to(x.device)
-        oracle.initialise(x, torch.stack(starts)[best, torch.arange(len(x), device=x.device)])
+        return starts or [family.initial.to(x).expand(len(x), -1)]
+
+    def _best(self, model: Any, oracle: PerDatum, x: Tensor, candidates: list[Tensor]) -> Tensor:
+        """Take for each datum the candidate of the largest ELBO; no score rests on these draws."""
+        elbos = []
+        for candidate in candidates:
+            oracle.initialise(x, candidate)
+            with torch.random.fork_rng():
+                torch.manual_seed(self.settings.seed)
+                found = log_densities(model, oracle, x, num_particles=JUDGING_PARTICLES)
+            elbos.append(found.log_weights.mean(0))
+        best = torch.stack(elbos).argmax(0).to(x.device)
+        return torch.stack(candidates)[best, torch.arange(len(x), device=x.device)]
 
     def _fitted(self, name: str, model: Any, guide: Amortized) -> PerDatum:
         oracle = PerDatum(guide.model, guide.family)
-        self.start(model, oracle, guide)
-        fit_to_each(f"{name}.oracle", model, oracle, self.scored, self.settings)
+        self.fit(f"{name}.oracle", model, oracle, guide)
         return oracle
-
-    def _start_elbo(self, model: Any, oracle: PerDatum, x: Tensor, start: Tensor) -> Tensor:
-        oracle.initialise(x, start)
-        with torch.random.fork_rng():
-            torch.manual_seed(self.settings.seed)
-            found = log_densities(model, oracle, x, num_particles=START_PARTICLES)
-        return found.log_weights.mean(0)
 
     def _score(self, model: Any, oracle: PerDatum) -> Tensor:
         return score(

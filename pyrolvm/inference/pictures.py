@@ -50,7 +50,7 @@ def picture_grid(draws: Tensor, points: int = GRID_POINTS) -> tuple[Tensor, ...]
 
 
 def grid_values(axes: tuple[Tensor, ...]) -> Tensor:
-    """Latent vectors of all grid points: shape ``(G^S, P, S)``, the first coordinate running fastest."""
+    """Latent vectors of all grid points, ``(G^S, P, S)``, the first coordinate running fastest."""
     if len(axes) == 1:
         return axes[0].mT.unsqueeze(-1)
     first, second = axes
@@ -77,7 +77,7 @@ def guide_log_density(guide: Callable[..., Any], data: Any, site: str, values: T
 
 
 def model_log_joint(model: Callable[..., Any], data: Any, site: str, values: Tensor) -> Tensor:
-    """Log joint density at given latent vectors: values ``(K, N, S)``, result ``(K, N)`` in nats."""
+    """Log p(x, z) in nats, ``(K, N)``, at given latent vectors ``(K, N, S)``."""
     with evaluating(model):
         rows = Data.of(data).to(dtype=torch.float64)
         densities = log_density_at(model, rows, {site: values.double()}, -2)
@@ -85,7 +85,7 @@ def model_log_joint(model: Callable[..., Any], data: Any, site: str, values: Ten
 
 
 def on_grid(flat: Tensor, num_axes: int) -> Tensor:
-    """Reshape densities ``(G^S, P)`` to ``(P, G)`` or ``(P, G, G)`` with the second coordinate first."""
+    """Reshape densities ``(G^S, P)`` to ``(P, G)`` or ``(P, G, G)``, second coordinate first."""
     if num_axes == 1:
         return flat.mT
     size = round(flat.shape[0] ** 0.5)
@@ -93,7 +93,7 @@ def on_grid(flat: Tensor, num_axes: int) -> Tensor:
 
 
 def can_draw(pairs: Mapping[str, tuple[Any, Any]]) -> bool:
-    """Whether posterior densities can be drawn: one latent site of 1 or 2 dimensions, own programs."""
+    """Whether posterior densities can be drawn: own programs, one site of 1 or 2 dimensions."""
     return all(
         isinstance(model, Model)
         and isinstance(guide, Guide)
@@ -109,6 +109,7 @@ def draw_pictures(
     scored: Data,
     chosen: Tensor,
     measured: Mapping[str, Measured],
+    seed: int = 0,
 ) -> tuple[dict[str, tuple[tuple[str, ...], Tensor]], dict[str, dict[str, Tensor]]]:
     """Densities of chosen data on grids, and how each guide reconstructs those data.
 
@@ -117,12 +118,23 @@ def draw_pictures(
         scored: The scored data.
         chosen: Indices of the data to show, shape ``(P,)``.
         measured: Draws of each guide, which set the extent of the grids.
+        seed: Of the draws behind prior samples and reconstructions.
 
     Returns:
         Variables of the group ``picture`` with their dimensions, and those of each guide: log
-        densities in nats of shape ``(P, G)`` or ``(P, G, G)``, reconstructions of shape ``(P,
-        obs_dim)``.
+        densities in nats of shape ``(P, G)`` or ``(P, G, G)``, reconstructions ``(P, obs_dim)``.
     """
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return _drawn(pairs, scored, chosen, measured)
+
+
+def _drawn(
+    pairs: Mapping[str, tuple[Any, Any]],
+    scored: Data,
+    chosen: Tensor,
+    measured: Mapping[str, Measured],
+) -> tuple[dict[str, tuple[tuple[str, ...], Tensor]], dict[str, dict[str, Tensor]]]:
     model = next(iter(pairs.values()))[0]
     site = model.latent_sites[0]
     few = scored.rows(chosen)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,9 +11,17 @@ from typing import Any
 import pyro
 import torch
 from pyro import poutine
+from pyro.infer.autoguide import AutoGuide
 from torch import Tensor, nn
 
-from pyrolvm.core import Data, Guide, LogDensities, evaluating, log_densities
+from pyrolvm.core import (
+    Data,
+    Guide,
+    LogDensities,
+    evaluating,
+    log_densities,
+    own_parameters,
+)
 from pyrolvm.core.matching import run_once
 from pyrolvm.core.tracing import PARTICLE_PLATE, free_dim
 from pyrolvm.diagnostics import effective_sample_size, elbo, pareto_khat
@@ -85,7 +94,7 @@ def score(
 
 
 def seconds_of_draws(model: Callable[..., Any], guide: Callable[..., Any], rows: Data) -> float:
-    """Wall time in which a guide draws 100 particles for all rows, after a run that warms it up."""
+    """Wall time in which a guide draws 100 particles for all rows, once it is warm."""
     chunks = [rows]
     if isinstance(guide, Guide):
         starts = range(0, rows.num_rows, 1024)
@@ -104,20 +113,33 @@ def _draw(guide: Callable[..., Any], rows: Data, particle_dim: int) -> None:
     try:
         with pyro.plate(PARTICLE_PLATE, TIMED_DRAWS, dim=particle_dim):
             rows.call(guide)
-    except (
-        RuntimeError,
-        ValueError,
-    ):  # the program fixes its batch shapes: one draw after another
+    except (RuntimeError, ValueError):  # its batch shapes are fixed: one draw after another
         for _ in range(TIMED_DRAWS):
             rows.call(guide)
 
 
+def _copied(guide: nn.Module) -> nn.Module:
+    """Copy a guide; Pyro's autoguides forget their model, the original too, when copied."""
+    autoguides = [part for part in guide.modules() if isinstance(part, AutoGuide)]
+    held = [(part._model, part.master) for part in autoguides]
+    twin = copy.deepcopy(guide)
+    twins = [part for part in twin.modules() if isinstance(part, AutoGuide)]
+    for part, other, (model, master) in zip(autoguides, twins, held, strict=True):
+        part._model, part.master, other._model = model, master, model
+    return twin
+
+
 def num_parameters(guide: Callable[..., Any], data: Any) -> int:
     """Number of trainable numbers of a guide, in its module or in Pyro's parameter store."""
-    if isinstance(guide, nn.Module):
+    if isinstance(guide, Guide):
         return sum(parameter.numel() for parameter in guide.parameters())
     rows = Data.of(data)
-    with torch.no_grad(), torch.random.fork_rng():
+    if isinstance(guide, nn.Module):
+        twin = _copied(guide)  # Pyro's autoguides make their parameters in the first run
+        with evaluating(twin), torch.random.fork_rng():
+            rows.to(dtype=torch.float64).call(twin)
+        return sum(parameter.numel() for parameter in twin.parameters())
+    with own_parameters(guide, dtype=torch.get_default_dtype()), torch.random.fork_rng():
         trace = poutine.trace(guide, param_only=True).get_trace(*rows.args, **rows.named)
-    sites = (site["value"] for site in trace.nodes.values() if site["type"] == "param")
-    return sum(value.numel() for value in sites)
+    sites = {name: site["value"] for name, site in trace.nodes.items() if site["type"] == "param"}
+    return sum(value.numel() for value in sites.values() if isinstance(value, Tensor))

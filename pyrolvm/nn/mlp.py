@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
-from pyrolvm.core.errors import UnknownNameError
+from pyrolvm.core.errors import SettingError, UnknownNameError
 
 
 class Abs(nn.Module):
@@ -42,7 +43,7 @@ def mlp(
 
     Raises:
         UnknownNameError: If there is no such activation.
-        ValueError: If a width is not positive.
+        SettingError: If a width is not positive.
 
     >>> mlp(2, (3,), 4)(torch.zeros(5, 2)).shape
     torch.Size([5, 4])
@@ -51,8 +52,8 @@ def mlp(
         raise UnknownNameError("activation", activation, ACTIVATIONS)
     widths = [in_dim, *hidden, out_dim]
     if any(not isinstance(width, int) or width < 1 for width in widths):
-        raise ValueError(f"Widths of layers must be positive whole numbers, but got {widths}.")
+        raise SettingError(f"Widths of layers must be positive whole numbers, but got {widths}.")
     layers: list[nn.Module] = []
-    for width, following in zip(widths[:-1], widths[1:], strict=True):
+    for width, following in pairwise(widths):
         layers += [nn.Linear(width, following), ACTIVATIONS[activation]()]
     return nn.Sequential(*layers[:-1])

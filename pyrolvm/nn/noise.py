@@ -7,6 +7,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from pyrolvm.core.errors import SettingError
+
 
 class LearnedScale(nn.Module):
     r"""A positive scale :math:`\sigma = f + \exp(s)` with a floor f.
@@ -17,7 +19,7 @@ class LearnedScale(nn.Module):
     Args:
         scale: Value at the start, more than the floor.
         size: Number of scales.
-        floor: Smallest value that training can reach.
+        floor: Smallest value that training can reach; a fixed scale has none.
         learn: Whether the scale is trained.
 
     Raises:
@@ -30,9 +32,11 @@ class LearnedScale(nn.Module):
         self, scale: float, size: int = 1, *, floor: float = 1e-3, learn: bool = True
     ) -> None:
         super().__init__()
+        floor = floor if learn else 0.0
         if not math.isfinite(scale) or scale <= floor:
-            raise ValueError(
-                f"A noise scale must be finite and larger than its floor {floor}, but it is {scale}."
+            raise SettingError(
+                f"A noise scale must be finite and larger than its floor {floor:g}, but it is "
+                f"{scale}. Raise it, or fix it with learn_noise=False."
             )
         self.floor = floor
         raw = torch.full((size,), math.log(scale - floor))

@@ -16,7 +16,7 @@ import torch
 from pyro.optim import PyroOptim
 from torch import Tensor
 
-from pyrolvm.core.errors import CheckpointError, NonFiniteLossError
+from pyrolvm.core.errors import NonFiniteLossError
 
 
 class FusedOptimizer(PyroOptim):
@@ -28,8 +28,8 @@ class FusedOptimizer(PyroOptim):
             cosine; None keeps it constant.
         final_fraction: Share of the step size that is left at the end.
         clip_norm: Largest norm of the whole gradient; longer ones are scaled down.
-        name_of: Names a parameter for :meth:`get_state`; its name in Pyro's store where this is
-            None.
+        name_of: Names a parameter for :meth:`get_state`, or returns None for one that must not
+            change; without it, parameters are named as in Pyro's store.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class FusedOptimizer(PyroOptim):
         num_steps: int | None = None,
         final_fraction: float = 0.02,
         clip_norm: float | None = None,
-        name_of: Callable[[Tensor], str] | None = None,
+        name_of: Callable[[Tensor], str | None] | None = None,
     ) -> None:
         super().__init__(torch.optim.Adam, {"lr": learning_rate})
         self.learning_rate, self.num_steps = learning_rate, num_steps
@@ -46,6 +46,7 @@ class FusedOptimizer(PyroOptim):
         self.name_of = name_of or (lambda p: str(pyro.get_param_store().param_name(p)))
         self.step_count = 0
         self.named: dict[str, Tensor] = {}
+        self._left_out: dict[int, Tensor] = {}
         self._adam: torch.optim.Adam | None = None
         self._waiting: dict[str, Tensor] = {}
 
@@ -55,19 +56,20 @@ class FusedOptimizer(PyroOptim):
         Raises:
             NonFiniteLossError: If a gradient is not finite; nothing has been changed then.
         """
+        params = list(params)
         self._adopt(params)
+        now = {id(p) for p in params}
+        for parameter in self.named.values():
+            if id(parameter) not in now:
+                parameter.grad = None  # Pyro's, too, leaves alone what a step does not use
         gradients = [p.grad for p in self.named.values() if p.grad is not None]
-        self.step_count += 1
         if not gradients:
+            self.step_count += 1
             return
         norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients))).item()
         if not math.isfinite(norm):
-            bad = [
-                n
-                for n, p in self.named.items()
-                if p.grad is not None and not p.grad.isfinite().all()
-            ]
-            raise NonFiniteLossError(f"the gradient of {', '.join(bad)} is not finite")
+            raise NonFiniteLossError(f"the gradient of {', '.join(self._bad())} is not finite")
+        self.step_count += 1
         if self.clip_norm is not None and norm > self.clip_norm:
             torch._foreach_mul_(gradients, self.clip_norm / norm)
         assert self._adam is not None
@@ -83,13 +85,25 @@ class FusedOptimizer(PyroOptim):
         fall = 0.5 * (1.0 + math.cos(math.pi * progress))
         return self.learning_rate * (self.final_fraction + (1.0 - self.final_fraction) * fall)
 
+    def _bad(self) -> list[str]:
+        """Names of the parameters with a gradient that is not finite; all, where only a sum is."""
+        found = {n: p.grad for n, p in self.named.items() if p.grad is not None}
+        return [n for n, grad in found.items() if not grad.isfinite().all()] or list(found)
+
     def _adopt(self, params: Iterable[Tensor]) -> None:
         """Take in parameters that were not seen before, in the order of their names."""
-        known = {id(parameter) for parameter in self.named.values()}
+        known = {id(parameter) for parameter in self.named.values()} | self._left_out.keys()
         fresh = [p for p in params if id(p) not in known and p.requires_grad]
-        if not fresh:
+        names = {id(p): self.name_of(p) for p in fresh}
+        self._left_out |= {id(p): p for p in fresh if names[id(p)] is None}
+        ordered = dict(
+            sorted(
+                ((name, p) for p in fresh if (name := names[id(p)]) is not None),
+                key=lambda pair: pair[0],
+            )
+        )
+        if not ordered:
             return
-        ordered = dict(sorted((self.name_of(p), p) for p in fresh))
         self.named.update(ordered)
         added = list(ordered.values())
         fused = all(p.is_floating_point() and p.device.type in ("cpu", "cuda") for p in added)
@@ -108,7 +122,7 @@ class FusedOptimizer(PyroOptim):
         return state
 
     def set_state(self, state_dict: dict[str, Tensor]) -> None:
-        """Take the state of an earlier optimizer over; each parameter takes its part when it is first seen."""
+        """Take an earlier optimizer's state over; a parameter gets its part when first seen."""
         waiting = dict(state_dict)
         self.step_count = int(waiting.pop("step_count"))
         self._waiting = waiting
@@ -117,13 +131,8 @@ class FusedOptimizer(PyroOptim):
     def _restore(self, parameters: dict[str, Tensor]) -> None:
         for name, parameter in parameters.items():
             keys = [key for key in self._waiting if key.rsplit("|", 1)[0] == name]
-            state = {key.rsplit("|", 1)[1]: self._waiting.pop(key).clone() for key in keys}
-            if not state:
-                continue
-            if state["exp_avg"].shape != parameter.shape:
-                raise CheckpointError(
-                    f"The checkpoint holds a state of shape {tuple(state['exp_avg'].shape)} for {name}, "
-                    f"whose shape is {tuple(parameter.shape)}: it belongs to another fit."
-                )
-            assert self._adam is not None
-            self._adam.state[parameter] = state
+            if keys and self._adam is not None:
+                self._adam.state[parameter] = {
+                    key.rsplit("|", 1)[1]: self._waiting.pop(key).to(parameter.device).clone()
+                    for key in keys
+                }

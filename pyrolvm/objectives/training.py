@@ -1,4 +1,4 @@
-"""The surroundings of training: seeds, an isolated parameter store, frozen programs; all put back afterwards."""
+"""The surroundings of training: seeds, an isolated parameter store, frozen programs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from pyro import poutine
 from torch import nn
 
 from pyrolvm.core import Data, own_parameters
-from pyrolvm.core.evaluation import reachable_modules
+from pyrolvm.core.errors import SettingError
+from pyrolvm.core.reachable import reachable_modules
 
 Train = Literal["both", "guide", "model"]
 
@@ -22,9 +23,9 @@ Train = Literal["both", "guide", "model"]
 def training(
     model: Any, guide: Any, train: Train, seed: int, rows: Data, num_threads: int | None
 ) -> Iterator[tuple[Any, Any]]:
-    """Seed, isolate the parameter store, freeze what does not learn; and put all back afterwards."""
+    """Seed, isolate the parameter store, freeze what does not learn; put all back afterwards."""
     if train not in ("both", "guide", "model"):
-        raise ValueError(f"train should be 'both', 'guide' or 'model', but it is {train!r}.")
+        raise SettingError(f"train should be 'both', 'guide' or 'model', but it is {train!r}.")
     with ExitStack() as stack:
         devices = {t.device.index or 0 for _, t in rows.items() if t.device.type == "cuda"}
         stack.enter_context(torch.random.fork_rng(devices=sorted(devices)))
@@ -54,16 +55,16 @@ def _frozen(program: Any) -> Iterator[None]:
     if not isinstance(program, nn.Module):
         yield
         return
-    learning = [parameter for parameter in program.parameters() if parameter.requires_grad]
+    learning = [(parameter, parameter.requires_grad) for parameter in program.parameters()]
     modes = [(part, part.training) for part in program.modules()]
     try:
-        for parameter in learning:
+        for parameter, _ in learning:
             parameter.requires_grad_(False)
         program.eval()
         yield
     finally:
-        for parameter in learning:
-            parameter.requires_grad_(True)
+        for parameter, learns in learning:
+            parameter.requires_grad_(learns)
         for part, mode in modes:
             part.training = mode
 

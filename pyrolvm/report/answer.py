@@ -150,8 +150,9 @@ def _loss(comparison: ComparisonView, others: list[str], best: str) -> tuple[Sen
     texts = {
         "approximation": "lose mostly by approximation: what is missing is a richer family; a "
         "larger encoder cannot win that part back.",
-        "amortization": "lose mostly by amortization: a larger encoder or longer training may "
-        "win that part back within the same family.",
+        "amortization": "lose mostly by amortization: a better encoder may win that part back "
+        "within the same family. Score the training data too: a small gap there asks for more "
+        "data or regularisation, a large one for a larger encoder or longer training.",
         "both": "lose by approximation and by amortization about equally: the two parts are not "
         "distinguishable.",
         "none": "show no part of the gap that is distinguishable from 0.",

@@ -52,8 +52,8 @@ class RunFolder:
             self._check(read_config(path))
         elif path.exists() and any(path.iterdir()):
             raise RunFolderError(
-                f"{path} holds files that are not a run of PyroLVM. Choose an empty or a new folder; "
-                "nothing was changed."
+                f"{path} holds files that are not a run of PyroLVM. "
+                "Choose an empty or a new folder; nothing was changed."
             )
         else:
             write_text(path / CONFIG, json.dumps(self.config, indent=2) + "\n")

@@ -27,8 +27,8 @@ from pyrolvm.core import (
     log_densities,
     require_capabilities,
     serves,
-    tracing,
 )
+from pyrolvm.core.vectorising import vectorises
 from pyrolvm.testing.contract import (
     Contract,
     changed,
@@ -89,7 +89,7 @@ class GuideContract(Contract, ABC):
     def test_particles_score_like_single_runs(self) -> None:
         model, guide, data = self._triple()
         with evaluating(model, guide):
-            assert tracing.vectorises(model, guide, data.to(dtype=torch.float64), -2)
+            assert vectorises(model, guide, data.to(dtype=torch.float64), -2)
 
     def test_draws_have_finite_densities(self) -> None:
         model, guide, data = self._triple()

@@ -93,19 +93,17 @@ def test_a_tree_has_the_table_and_a_child_a_guide():
 
 
 def test_a_data_set_that_is_one_datum_has_no_dimension_for_it():
+    figures = {"elbo": -2.0, "log_evidence": -1.0, "log_evidence_error": 0.0}
+    figures |= {"khat": 0.1, "ess": 20.0, "bc2": 0.5, "sqrt_weight_ess": 0.5}
     one = measured(
-        **{
-            name: torch.tensor([value])
-            for name, value in {"elbo": -2.0, "log_evidence": -1.0, "log_evidence_error": 0.0,
-                                "khat": 0.1, "ess": 20.0, "bc2": 0.5, "sqrt_weight_ess": 0.5}.items()
-        },
+        **{name: torch.tensor([value]) for name, value in figures.items()},
         oracle_elbo=None,
         posterior={"z": torch.zeros(K, 2)},
         log_weights=torch.zeros(K, 1),
         log_likelihood={"x": torch.zeros(K, 1)},
         predictive={},
         factorises=False,
-    )  # fmt: skip
+    )
     tree = comparison_tree(
         {"one": one}, observed={"x": torch.zeros(9, 3)}, prior={}, picture={}, attrs={}
     )

@@ -7,7 +7,14 @@ import json
 import pytest
 
 from pyrolvm.core import RunFolderError
-from pyrolvm.report.run_folder import CONFIG, TREE, RunFolder, default_folder, read_config, repeated
+from pyrolvm.report.run_folder import (
+    CONFIG,
+    TREE,
+    RunFolder,
+    default_folder,
+    read_config,
+    repeated,
+)
 
 ASKED = {"command": "compare", "model": "vae", "guides": ["full"], "steps": 3}
 

@@ -1,0 +1,110 @@
+"""The first run of a pair: do model and guide fit, and if not, which site is at fault?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pyro
+from pyro import poutine
+
+from pyrolvm.core.data import Data
+from pyrolvm.core.errors import PyroLVMError, SiteError
+from pyrolvm.core.sites import log_density
+from pyrolvm.core.tracing import PairTrace, run_pair
+
+
+def run_once(model: Callable, guide: Callable, data: Data) -> PairTrace:
+    """Run guide and model once, without a particle plate, and check that their sites match.
+
+    Raises:
+        SiteError: If a latent site of the model has no guide, the guide samples a site that the
+            model lacks, one has another shape, nothing is observed, or a value or a parameter is
+            not one that a distribution takes.
+    """
+    try:
+        pair = run_pair(model, guide, data)
+    except PyroLVMError:
+        raise
+    except (RuntimeError, ValueError, IndexError) as error:
+        _name_the_culprit(model, guide, data, error)
+        raise
+    _check_names(pair)
+    _check_shapes(pair.model, pair.guide)
+    for _, site in pair.all_sites():
+        log_density(site, None, per_datum=False)
+    return pair
+
+
+def _check_names(pair: PairTrace) -> None:
+    in_model, in_guide = pair.latents(), pair.guide_sites()
+    for name in in_model:
+        if name not in in_guide:
+            raise SiteError(
+                f"The model samples the latent site {name!r}, but the guide does not: it samples "
+                f"{_listed(in_guide)}. Add the site to the guide, or observe it."
+            )
+    for name, site in in_guide.items():
+        if name not in in_model and not (site["is_observed"] or site["infer"].get("is_auxiliary")):
+            raise SiteError(
+                f"The guide samples the site {name!r}, but the model does not: it samples "
+                f"{_listed(in_model)}. Rename it, or mark it as "
+                'auxiliary with infer={"is_auxiliary": True}.'
+            )
+    if not pair.observed():
+        raise SiteError(
+            f"A measured model needs an observed site, but this one only samples "
+            f"{_listed(in_model)}. Pass the data to one of its sites as obs=...."
+        )
+
+
+def _listed(names: Any) -> str:
+    return ", ".join(map(repr, names)) or "nothing"
+
+
+def _check_shapes(model: Any, guide: Any) -> None:
+    for name, site in model.nodes.items():
+        drawn = guide.nodes.get(name)
+        if drawn is None or site["type"] != "sample" or site["is_observed"]:
+            continue
+        shape = getattr(site["fn"], "shape", None)
+        if shape is not None and drawn["value"].shape != shape():
+            raise SiteError(
+                f"The site {name!r} has shape {tuple(shape())} in the model, but the guide draws "
+                f"{tuple(drawn['value'].shape)}. Give it the same plates and event in both."
+            )
+
+
+def _name_the_culprit(model: Callable, guide: Callable, data: Data, error: Exception) -> None:
+    """Raise a sentence that names the site at fault, where another run shows it."""
+    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    if "dtype" in reason or "same type" in reason:
+        raise SiteError(
+            "Model and guide are measured in double precision, but their code brings in tensors "
+            f"of another type ({reason}). Make constants without a dtype, or by x.new_zeros(...)."
+        ) from error
+    with pyro.validation_enabled(False):
+        try:
+            drawn = poutine.trace(guide).get_trace(*data.args, **data.named)
+            prior = poutine.trace(model).get_trace(*data.args, **data.named)
+            _check_shapes(prior, drawn)
+            pair = run_pair(model, guide, data)
+            found = [
+                name
+                for name, site in pair.all_sites()
+                if log_density(site, None, per_datum=False).isnan().any()
+            ]
+        except SiteError as clear:
+            raise clear from error
+        except (RuntimeError, ValueError, IndexError):
+            return
+    if found:
+        raise SiteError(nan_sentence(found[0])) from error
+
+
+def nan_sentence(name: str) -> str:
+    """Say that the log density of a site is not a number."""
+    return (
+        f"The log density of site {name!r} is NaN. Check the parameters of its distribution, and "
+        "the data for NaN."
+    )

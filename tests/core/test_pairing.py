@@ -1,0 +1,82 @@
+"""Which guide serves which model, and what a refusal says."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pyro
+import pytest
+import torch
+
+from pyrolvm import guides, models
+from pyrolvm.core import (
+    Guide,
+    HasPosterior,
+    IncompatiblePairError,
+    PiecewiseAffine,
+    UnknownNameError,
+    mean_over_data,
+    serves,
+)
+from pyrolvm.core.pairing import offers
+
+
+def test_a_refusal_names_what_is_missing_and_the_guides_that_would_do():
+    model = models.VAE(2, 4, likelihood="bernoulli")
+    with pytest.raises(IncompatiblePairError, match=r"Exact needs .* HasPosterior.*VAE") as caught:
+        guides.Exact(model)
+    assert str(caught.value).endswith("Guides that serve it: Amortized, PerDatum.")
+
+
+def test_a_property_that_raises_does_not_count():
+    assert offers(models.VAE(2, 4), PiecewiseAffine)
+    assert not offers(models.VAE(2, 4, activation="tanh"), PiecewiseAffine)
+    assert not offers(models.VAE(2, 4), HasPosterior)
+
+
+def test_any_object_with_the_members_will_do():
+    facts = SimpleNamespace(latent_sites=("z",), latent_dim=2, obs_dim=3)
+    assert serves(guides.Amortized, facts)
+    assert not serves(guides.Exact, facts)
+
+
+def test_a_users_guide_of_the_same_name_does_not_hide_ours():
+    class Amortized(Guide):
+        def forward(self, x=None, *, size=None):
+            return None
+
+    with pytest.raises(IncompatiblePairError, match="serve it: Amortized, PerDatum"):
+        guides.Exact(models.VAE(2, 4, activation="tanh"))
+
+
+def test_several_latent_sites_are_refused_by_name():
+    facts = SimpleNamespace(latent_sites=("z_2", "z_1"), latent_dim=2, obs_dim=3)
+    with pytest.raises(IncompatiblePairError, match=r"2: 'z_2', 'z_1'"):
+        guides.Amortized(facts)
+
+
+def test_a_guide_does_not_register_its_models_weights():
+    model = models.VAE(2, 4)
+    guide = guides.Amortized(model)
+    own = {id(p) for p in guide.parameters()}
+    assert not own & {id(p) for p in model.parameters()}
+
+
+def test_two_modules_of_a_class_have_two_names():
+    one, two = models.VAE(2, 4), models.VAE(2, 4)
+    assert one._pyro_name != two._pyro_name
+    one(size=2), two(size=2)
+    assert len(list(pyro.get_param_store())) == 2 * len(list(one.parameters()))
+
+
+def test_an_unknown_name_gets_the_nearest_known_one():
+    error = UnknownNameError("guide", "amortised", ["amortized", "exact"])
+    assert "Did you mean 'amortized'?" in str(error)
+
+
+def test_a_mean_over_data_has_its_standard_error():
+    values = torch.tensor([1.0, 2.0, 3.0, 6.0])
+    found = mean_over_data(values)
+    assert found.value == 3.0
+    assert found.standard_error == pytest.approx(values.std().item() / 2)
+    assert mean_over_data(values[:1]).standard_error == float("inf")

@@ -1,0 +1,80 @@
+"""The split of a gap: against closed forms, and the order of families."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from pyrolvm import guides, models
+from pyrolvm.core import Data, evaluating
+from pyrolvm.inference import Oracles, OracleSettings, score
+
+SETTINGS = OracleSettings(steps=300, num_particles=2000, seed=0, checkpoints=None, progress=False)
+
+
+@pytest.fixture(scope="module")
+def linear():
+    torch.manual_seed(3)
+    model = models.LinearGaussian(2, 4, noise_scale=0.5, isotropic=False)
+    with torch.no_grad():
+        loading = torch.tensor([[1.0, 0.8], [0.9, 1.0], [1.1, 0.2], [0.3, 1.0]])
+        model.decoder[0].weight.copy_(loading)
+        return model, model(size=20)
+
+
+def evidence(model, x):
+    with evaluating(model):
+        return model.log_evidence(x.double())
+
+
+def standard_error(values):
+    return (values.std() / len(values) ** 0.5).item()
+
+
+def test_the_diagonal_oracles_gap_is_the_mean_field_gap(linear):
+    model, x = linear
+    oracles = Oracles({"q": (model, guides.Amortized(model))}, Data.of(x), SETTINGS)
+    gap = evidence(model, x) - oracles.elbo("q")
+    precision = torch.linalg.inv(model.posterior(x[:1]).covariance_matrix[0]).double()
+    closed = 0.5 * (precision.diagonal().log().sum() - precision.logdet()).item()
+    assert abs(gap.mean().item() - closed) < 5 * standard_error(gap) + 2e-3
+
+
+def test_the_full_oracles_gap_is_zero(linear):
+    model, x = linear
+    oracles = Oracles({"q": (model, guides.Amortized(model, "full"))}, Data.of(x), SETTINGS)
+    gap = evidence(model, x) - oracles.elbo("q")
+    assert abs(gap.mean().item()) < 5 * standard_error(gap) + 2e-3
+
+
+def test_approximation_and_amortization_are_both_not_negative(linear):
+    model, x = linear
+    guide = guides.Amortized(model, "diagonal")
+    oracle = Oracles({"q": (model, guide)}, Data.of(x), SETTINGS).elbo("q")
+    own = score(model, guide, x, num_particles=2000).elbo
+    for part in (evidence(model, x) - oracle, oracle - own):
+        assert part.mean().item() >= -2 * standard_error(part) - 1e-6
+
+
+@pytest.mark.parametrize("order", [("diagonal", "full"), ("full", "diagonal")])
+def test_the_full_family_is_never_worse_whatever_the_order(order):
+    torch.manual_seed(1)
+    model = models.CPAGenerator(2, 6, hidden=(12,), noise_scale=0.3)
+    x = model(size=15).detach()
+    pairs = {name: (model, guides.Amortized(model, name, hidden=())) for name in order}
+    oracles = Oracles(pairs, Data.of(x), SETTINGS)
+    elbos = {name: oracles.elbo(name) for name in order}
+    gain = elbos["full"] - elbos["diagonal"]
+    assert gain.mean().item() >= -2 * standard_error(gain)
+
+
+def test_data_may_come_by_name(linear):
+    model, x = linear
+    settings = OracleSettings(20, 50, 0, None, False)
+    oracles = Oracles({"q": (model, guides.Amortized(model))}, Data.of({"x": x}), settings)
+    assert oracles.elbo("q").shape == (20,)
+
+
+def test_a_guide_without_an_encoder_has_no_oracle(linear):
+    model, x = linear
+    assert Oracles({"q": (model, guides.Exact(model))}, Data.of(x), SETTINGS).elbo("q") is None
