@@ -14,7 +14,6 @@ References:
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import datetime
 import json
@@ -25,10 +24,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pyrolvm.core import Data, DataError, Model
+from pyrolvm.core.copying import copied
 from pyrolvm.core.errors import SettingError, require_at_least
+from pyrolvm.core.threads import limited_threads
 from pyrolvm.diagnostics import khat_threshold
 from pyrolvm.diagnostics.comparison_tree import comparison_tree
 from pyrolvm.fit import fit
@@ -118,6 +119,7 @@ def compare(
     num_pictures: int = NUM_PICTURES,
     seed: int = 0,
     folder: str | Path | None = None,
+    num_threads: int | None = 1,
     progress: bool = True,
     facts: Mapping[str, Any] | None = None,
 ) -> Comparison:
@@ -139,6 +141,8 @@ def compare(
         num_pictures: Data for which posterior densities are kept as pictures (1 or 2 latents).
         seed: The same seed gives the same comparison.
         folder: Run folder for checkpoints, from which an interrupted comparison goes on.
+        num_threads: Threads of torch; None leaves them as they are. On a machine that does other
+            work, a second thread makes this several times slower.
         progress: Whether to show progress bars.
         facts: Further attributes of the tree (``title``, ``data``, ``image_shape``, …).
 
@@ -166,17 +170,26 @@ def compare(
         model.check_data(rows)
         model.check_data(scored)
     checkpoints = None if folder is None else Path(folder) / "checkpoints"
-    oracles = Oracles(
-        {
-            name: copy.deepcopy((model, guide)) if train == "together" else (model, guide)
-            for name, guide in guides.items()
-        },
-        scored,
-        OracleSettings(oracle_steps, num_particles, seed, checkpoints, progress),
-    )
-    trained = _train(oracles, rows, _Schedule(train, steps, batch_size, learning_rate))
+    pairs = {
+        name: _own_copy(model, guide) if train == "together" else (model, guide)
+        for name, guide in guides.items()
+    }
+    settings = OracleSettings(oracle_steps, num_particles, seed, checkpoints, progress)
+    oracles = Oracles(pairs, scored, settings)
     attributes = {"scored": scored_name, **(facts or {})}
-    return _score(oracles, trained, num_pictures, train != "together", attributes)
+    with limited_threads(num_threads):
+        trained = _train(oracles, rows, _Schedule(train, steps, batch_size, learning_rate))
+        return _score(oracles, trained, num_pictures, train != "together", attributes)
+
+
+def _own_copy(model: Any, guide: Any) -> tuple[Any, Any]:
+    if isinstance(model, nn.Module) and isinstance(guide, nn.Module):
+        model, guide = copied(model, guide)
+        return model, guide
+    raise SettingError(
+        "train='together' trains a copy of the model with each guide, and functions cannot be "
+        "copied: pass model and guides as torch modules, or call fit for each pair."
+    )
 
 
 def diagnose(
@@ -292,7 +305,7 @@ def _score(
     if num_pictures and can_draw(pairs):
         first = next(iter(measured.values()))
         chosen = choose_data(first.log_evidence - first.elbo, num_pictures)
-        shown, per_guide = draw_pictures(pairs, scored, chosen, measured)
+        shown, per_guide = draw_pictures(pairs, scored, chosen, measured, seed=settings.seed)
     model = next(iter(pairs.values()))[0]
     tree = comparison_tree(
         {n: dataclasses.replace(m, picture=per_guide.get(n, {})) for n, m in measured.items()},

@@ -9,10 +9,12 @@ import pyro
 import pytest
 import torch
 from pyro.distributions import MultivariateNormal, Normal
+from pyro.infer.autoguide import AutoNormal
 
 import pyrolvm as lvm
 from pyrolvm import guides, models
 from pyrolvm.core import DataError, SiteError
+from pyrolvm.core.errors import SettingError
 from pyrolvm.diagnostics import arviz_export
 
 QUICK: dict[str, Any] = {
@@ -126,7 +128,10 @@ def test_the_model_is_untouched_while_guides_train(linear):
 
 def test_together_trains_a_copy_of_the_model_with_each_guide(linear):
     model, x = linear
-    names = {"diagonal": guides.Amortized(model, "diagonal"), "exact": guides.Exact(model)}
+    names: dict[str, Any] = {
+        "diagonal": guides.Amortized(model, "diagonal"),
+        "exact": guides.Exact(model),
+    }
     before = [parameter.clone() for parameter in model.parameters()]
     found = lvm.compare(model, names, x, train="together", **QUICK)
     assert all(map(torch.equal, before, model.parameters()))
@@ -135,6 +140,14 @@ def test_together_trains_a_copy_of_the_model_with_each_guide(linear):
     weights = [each.get_parameter("decoder.0.weight") for each in own]
     assert not torch.equal(*weights)
     assert found.pairs["diagonal"][1].model is own[0]
+
+
+def test_together_takes_autoguides_and_refuses_functions(linear):
+    model, x = linear
+    found = lvm.compare(model, {"auto": AutoNormal(model)}, x, x, train="together", **QUICK)
+    assert found.frame.parameters["auto"] == 2 * x.shape[0] * 2
+    with pytest.raises(SettingError, match="torch modules"):
+        lvm.compare(model, {"plain": lambda x: None}, x, train="together", **QUICK)
 
 
 def test_without_test_data_a_fifth_is_held_out_and_named(linear):

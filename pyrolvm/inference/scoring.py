@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,7 +10,6 @@ from typing import Any
 import pyro
 import torch
 from pyro import poutine
-from pyro.infer.autoguide import AutoGuide
 from torch import Tensor, nn
 
 from pyrolvm.core import (
@@ -22,6 +20,7 @@ from pyrolvm.core import (
     log_densities,
     own_parameters,
 )
+from pyrolvm.core.copying import copied
 from pyrolvm.core.matching import run_once
 from pyrolvm.core.tracing import PARTICLE_PLATE, free_dim
 from pyrolvm.diagnostics import effective_sample_size, elbo, pareto_khat
@@ -118,24 +117,13 @@ def _draw(guide: Callable[..., Any], rows: Data, particle_dim: int) -> None:
             rows.call(guide)
 
 
-def _copied(guide: nn.Module) -> nn.Module:
-    """Copy a guide; Pyro's autoguides forget their model, the original too, when copied."""
-    autoguides = [part for part in guide.modules() if isinstance(part, AutoGuide)]
-    held = [(part._model, part.master) for part in autoguides]
-    twin = copy.deepcopy(guide)
-    twins = [part for part in twin.modules() if isinstance(part, AutoGuide)]
-    for part, other, (model, master) in zip(autoguides, twins, held, strict=True):
-        part._model, part.master, other._model = model, master, model
-    return twin
-
-
 def num_parameters(guide: Callable[..., Any], data: Any) -> int:
     """Number of trainable numbers of a guide, in its module or in Pyro's parameter store."""
     if isinstance(guide, Guide):
         return sum(parameter.numel() for parameter in guide.parameters())
     rows = Data.of(data)
     if isinstance(guide, nn.Module):
-        twin = _copied(guide)  # Pyro's autoguides make their parameters in the first run
+        (twin,) = copied(guide)  # Pyro's autoguides make their parameters in the first run
         with evaluating(twin), torch.random.fork_rng():
             rows.to(dtype=torch.float64).call(twin)
         return sum(parameter.numel() for parameter in twin.parameters())

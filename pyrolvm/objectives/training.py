@@ -15,6 +15,7 @@ from torch import nn
 from pyrolvm.core import Data, own_parameters
 from pyrolvm.core.errors import SettingError
 from pyrolvm.core.reachable import reachable_modules
+from pyrolvm.core.threads import limited_threads
 
 Train = Literal["both", "guide", "model"]
 
@@ -32,9 +33,7 @@ def training(
         state = pyro.util.get_rng_state()
         stack.callback(pyro.util.set_rng_state, state)
         pyro.set_rng_seed(seed)
-        if num_threads is not None:
-            stack.callback(torch.set_num_threads, torch.get_num_threads())
-            torch.set_num_threads(num_threads)
+        stack.enter_context(limited_threads(num_threads))
         stack.enter_context(own_parameters(model, guide))
         stack.enter_context(warnings.catch_warnings())
         warnings.filterwarnings("ignore", message="Encountered (NaN|[+-]?inf)")
