@@ -267,7 +267,9 @@ def _rich_table(title: str, headers: Sequence[str], rows: Sequence[Sequence[str]
 
 
 def _summary(kind: type) -> str:
-    return (kind.__doc__ or "").strip().splitlines()[0]
+    """First paragraph of a docstring, as plain text."""
+    paragraph = (kind.__doc__ or "").strip().split("\n\n")[0]
+    return " ".join(paragraph.replace("``", "").split())
 
 
 if __name__ == "__main__":
