@@ -24,15 +24,13 @@ from pyro.distributions import TorchDistribution, constraints
 from torch import Tensor
 
 from pyrolvm import exact
-from pyrolvm.core import Guide, IncompatiblePairError, PiecewiseAffine
+from pyrolvm.core import Guide, PiecewiseAffine
 from pyrolvm.exact import (
     AffineStack,
     LatentRegions,
     PartitionMismatchError,
     PiecewisePosterior,
 )
-
-MAX_LATENT_DIM = 2
 
 
 class CPAPosterior(TorchDistribution):
@@ -115,20 +113,15 @@ class ExactCPA(Guide):
 
     Raises:
         IncompatiblePairError: If the generator is not piecewise affine, its noise or prior is not
-            Gaussian, or it has more latent dimensions than the engine serves.
+            Gaussian, or it has more than two latent dimensions: its regions become too many.
     """
 
     requires = (PiecewiseAffine,)
+    max_latent_dim = 2
 
     def __init__(self, model: Any) -> None:
         super().__init__(model)
         self.site, self.obs_dim = self.only_site(), model.obs_dim
-        if model.latent_dim > MAX_LATENT_DIM:
-            raise IncompatiblePairError(
-                f"ExactCPA serves generators with 1 or {MAX_LATENT_DIM} latent dimensions, "
-                f"but this one has {model.latent_dim}: its affine regions become too many. "
-                "Guides that serve it: Amortized, PerDatum."
-            )
         self._latest: tuple[list[Tensor], PiecewisePosterior] | None = None
 
     def forward(

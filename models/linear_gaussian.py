@@ -78,7 +78,7 @@ class LinearGaussian(Model):
         scaled = loading / self.noise_scale[:, None] ** 2
         eye = torch.eye(self.latent_dim, dtype=loading.dtype, device=loading.device)
         precision = eye + loading.mT @ scaled
-        loc = torch.linalg.solve(precision, ((x - offset) @ scaled).mT).mT
+        loc = torch.linalg.solve(precision, ((x.to(loading.dtype) - offset) @ scaled).mT).mT
         factor = torch.linalg.cholesky(precision)
         scale_tril = torch.linalg.cholesky(torch.cholesky_inverse(factor))
         return MultivariateNormal(loc, scale_tril=scale_tril)

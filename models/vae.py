@@ -21,10 +21,9 @@ from pyrolvm.core import Model
 from pyrolvm.core.capabilities import AffineGenerator
 from pyrolvm.core.errors import DataError, UnknownNameError
 from pyrolvm.exact import AffineStack
-from pyrolvm.nn import mlp
+from pyrolvm.nn import PIECEWISE_AFFINE, mlp
 from pyrolvm.nn.noise import LearnedScale
 
-PIECEWISE_AFFINE = ("relu", "leaky_relu", "abs")
 LIKELIHOODS = ("gaussian", "bernoulli")
 
 

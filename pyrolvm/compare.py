@@ -154,7 +154,7 @@ def compare(
         SiteError: If a guide does not fit the model's sites.
     """
     require_at_least(0, steps=steps, oracle_steps=oracle_steps, num_pictures=num_pictures)
-    require_at_least(1, num_particles=num_particles)
+    require_at_least(2, num_particles=num_particles)
     if not guides:
         raise SettingError("compare needs at least one guide, but the mapping is empty.")
     if train not in ("guides", "together", "nothing"):
@@ -169,6 +169,7 @@ def compare(
     if isinstance(model, Model):
         model.check_data(rows)
         model.check_data(scored)
+        rows, scored = rows.to(model.device), scored.to(model.device)
     checkpoints = None if folder is None else Path(folder) / "checkpoints"
     pairs = {
         name: _own_copy(model, guide) if train == "together" else (model, guide)

@@ -8,7 +8,6 @@ has changed anything.
 from __future__ import annotations
 
 import functools
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,10 +17,13 @@ import torch
 from pyro.infer import ELBO, SVI
 from torch import Tensor
 
-from pyrolvm.core import Data, FactorisationError, Guide, Model, evaluating
+from pyrolvm.core import Data, FactorisationError, Model, evaluating
+from pyrolvm.core.checkpoint import tensor_digest
 from pyrolvm.core.errors import require_at_least
+from pyrolvm.core.guide import keep_the_contract
 from pyrolvm.core.matching import run_once
 from pyrolvm.core.program_state import parameter_name, state_digest
+from pyrolvm.core.randomness import own_randomness
 from pyrolvm.core.reachable import reachable_modules
 from pyrolvm.core.sites import DATA_PLATE, data_dim
 from pyrolvm.core.tracing import free_dim
@@ -93,7 +95,8 @@ def fit(
     Args:
         model: A Pyro program.
         guide: A Pyro program with the same arguments.
-        data: A tensor, or a mapping from argument name to tensor, rows first.
+        data: A tensor, or a mapping from argument name to tensor, rows first; for a model of
+            PyroLVM it is moved to the device and the floating type of the model.
         steps: Number of optimisation steps.
         batch_size: Rows in a minibatch. Without it, 128 for PyroLVM's amortized pairs, and all
             rows for other programs and for guides with parameters of their own for each datum.
@@ -133,19 +136,19 @@ def fit(
     rows = Data.of(data)
     if isinstance(model, Model):
         rows.check_finite()
-    watched = None if validation is None else Data.of(validation)
     if device is not None:
         for module in reachable_modules(model, guide):
             module.to(device)
-        rows = rows.to(device)
-        watched = watched and watched.to(device)
+    rows = _beside(model, rows, device)
+    watched = None if validation is None else _beside(model, Data.of(validation), device)
     size = _batch_size(model, guide, rows, batch_size)
     path = None if checkpoint is None else Path(checkpoint)
     facts = {
         "steps": steps, "batch_size": size, "learning_rate": learning_rate, "decay": decay,
         "clip_norm": clip_norm, "num_particles": num_particles, "train": train, "seed": seed,
         "loss": None if loss is None else _name(loss), "patience": patience,
-        "validation": watched and _digest(watched), "data": _digest(rows),
+        "validation": watched and tensor_digest(watched.items()),
+        "data": tensor_digest(rows.items()),
         "model": _name(model), "guide": _name(guide),
     }  # fmt: skip
     if path is not None and train != "both":
@@ -157,7 +160,7 @@ def fit(
         clip_norm=clip_norm,
         name_of=functools.partial(_learning_name, model, guide, train),
     )
-    with training(model, guide, train, seed, rows, num_threads) as (trained_model, trained_guide):
+    with training(model, guide, train, seed, num_threads) as (trained_model, trained_guide):
         batch = rows.rows(slice(0, size))
         nesting = _plate_nesting(trained_model, trained_guide, batch)
         many = num_particles > 1 and _vectorises(model, guide, batch, nesting)
@@ -175,15 +178,22 @@ def fit(
     return Fit(model, guide, torch.tensor(run.losses), run.seconds, seed, len(run.losses) < steps)
 
 
+def _beside(model: Any, rows: Data, device: str | torch.device | None) -> Data:
+    """Put data where training takes place; a model of PyroLVM gets them in its own type."""
+    if isinstance(model, Model):
+        return rows.to(model.device, model.dtype)
+    return rows if device is None else rows.to(device)
+
+
 def _batch_size(model: Any, guide: Any, rows: Data, asked: int | None) -> int:
     if asked is not None:
         require_at_least(1, batch_size=asked)
-    own = isinstance(model, Model) and isinstance(guide, Guide)
+    own = keep_the_contract(model, guide)
     if asked is None:
         asked = DEFAULT_BATCH if own and not guide.per_datum else rows.num_rows
     size = min(asked, rows.num_rows)
     if size < rows.num_rows and not own:
-        with evaluating(model, guide), torch.random.fork_rng():
+        with evaluating(model, guide), own_randomness():
             pair = run_once(model, guide, rows.rows(slice(0, size)).to(dtype=torch.float64))
         outside = [name for name, site in pair.latents().items() if data_dim(site) is None]
         if outside:
@@ -202,7 +212,7 @@ def _plate_nesting(model: Any, guide: Any, batch: Data) -> int:
     again.
     """
     statistics = RunningStatistics(model, guide)
-    with torch.no_grad(), torch.random.fork_rng():
+    with torch.no_grad(), own_randomness():
         depth = -free_dim(run_once(model, guide, batch)) - 1
     statistics.put_back()
     return depth
@@ -210,9 +220,9 @@ def _plate_nesting(model: Any, guide: Any, batch: Data) -> int:
 
 def _vectorises(model: Any, guide: Any, batch: Data, nesting: int) -> bool:
     """Whether all particles of a step can run at once."""
-    if isinstance(model, Model) and isinstance(guide, Guide):
+    if keep_the_contract(model, guide):
         return True
-    with evaluating(model, guide), torch.random.fork_rng():
+    with evaluating(model, guide), own_randomness():
         return vectorises(model, guide, batch.to(dtype=torch.float64), -1 - nesting)
 
 
@@ -228,11 +238,3 @@ def _learning_name(model: Any, guide: Any, train: Train, parameter: Tensor) -> s
 
 def _name(program: Any) -> str:
     return getattr(program, "__qualname__", type(program).__qualname__)
-
-
-def _digest(rows: Data) -> str:
-    digest = hashlib.sha256()
-    for name, tensor in rows.items():
-        digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:16]

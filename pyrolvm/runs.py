@@ -15,6 +15,7 @@ from pyrolvm.core import Data, Guide, Model
 from pyrolvm.core.checkpoint import save_tensors
 from pyrolvm.core.errors import DeviceError, require_at_least
 from pyrolvm.core.program_state import program_state
+from pyrolvm.core.randomness import own_randomness
 from pyrolvm.datasets import Dataset, load
 from pyrolvm.fit import fit
 from pyrolvm.guides import Amortized
@@ -36,14 +37,13 @@ def run_compare(config: dict[str, Any], out: Path | None) -> tuple[Path, xr.Data
         The folder, the comparison tree, and whether it was made anew.
     """
     require_at_least(0, steps=config["steps"])
-    require_at_least(1, particles=config["particles"])
+    require_at_least(2, particles=config["particles"])
     config = {**config, "data_digest": _digest(config["data"])}
     path = out or default_folder(config)
     dataset = load(config["data"], seed=config["seed"])
     train, test, scored = _split(dataset, config["seed"])
     _check_device(config["device"])
-    with torch.random.fork_rng():
-        torch.manual_seed(config["seed"])
+    with own_randomness(config["seed"]):
         model = make_model(config["model"], dataset.dim)
         names = config["guides"] or default_guides(model)
         guides = {name: _made(name, model, train) for name in names}
@@ -100,8 +100,7 @@ def run_fit(config: dict[str, Any], out: Path | None) -> str:
     config = {**config, "data_digest": _digest(config["data"])}
     dataset = load(config["data"], seed=config["seed"])
     _check_device(config["device"])
-    with torch.random.fork_rng():
-        torch.manual_seed(config["seed"])
+    with own_randomness(config["seed"]):
         model = make_model(config["model"], dataset.dim)
         guide = _made(config["guides"][0], model, dataset.train)
     model.check_data(Data.of(dataset.train))

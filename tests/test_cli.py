@@ -168,7 +168,7 @@ def test_a_file_of_ones_own_is_data_too(capsys, tmp_path):
         (["compare", "--stepz", "3"], ["--stepz", "--steps"]),
         (["compare", "--steps", "many"], ["--steps", "many"]),
         (["compare", "--steps", "-1"], ["steps", "-1"]),
-        (["compare", "--particles", "0"], ["particles", "0"]),
+        (["compare", "--particles", "1"], ["particles", "2", "1"]),
         (["compare", "--data", "missing.npy"], ["missing.npy"]),
         (["compare", "--config", "nowhere"], ["config.json"]),
         (["report", "nowhere"], ["nowhere"]),

@@ -586,6 +586,12 @@ class TestArguments:
         fit(model, guide, x, steps=3, progress="train encoder")
         assert "train encoder" in capsys.readouterr().err
 
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+    def test_data_takes_the_type_of_an_own_model(self, dtype, x):
+        for kind in (guides.Amortized, guides.PerDatum, guides.ExactCPA):
+            model = models.CPAGenerator(2, 4, (5,))
+            assert fit(model, kind(model), x.to(dtype), steps=2, **QUIET).steps == 2
+
     def test_double_precision_data_and_numpy_arrays(self, x):
         model, guide, _ = amortized()
         assert fit(model, guide, x.numpy(), steps=2, **QUIET).steps == 2

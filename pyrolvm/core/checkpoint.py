@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from pyrolvm.core.errors import CheckpointError
@@ -54,6 +55,16 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             f"{path} cannot be read as a checkpoint ({error}): it is truncated or another kind of "
             "file. Delete it to start from the beginning."
         ) from error
+
+
+def tensor_digest(tensors: Iterable[tuple[str, Tensor]]) -> str:
+    """Hash named tensors, their shapes and types to 16 hexadecimal digits."""
+    digest = hashlib.sha256()
+    for name, tensor in tensors:
+        digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
+        flat = tensor.detach().cpu().contiguous().reshape(-1)
+        digest.update(flat.view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 def fingerprint(value: Any) -> str:

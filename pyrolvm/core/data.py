@@ -58,6 +58,11 @@ class Data:
             yield "x", self.positional
         yield from self.named.items()
 
+    @property
+    def device(self) -> torch.device:
+        """Where the data lies."""
+        return next(iter(self.items()))[1].device
+
     def rows(self, index: slice | Tensor) -> Data:
         """Return the chosen rows."""
         return self._map(lambda tensor: tensor[index])
@@ -107,7 +112,7 @@ class Data:
 
 def _tensor(value: Any, name: str) -> Tensor:
     try:
-        tensor = value if isinstance(value, Tensor) else torch.as_tensor(np.asarray(value))
+        tensor = value if isinstance(value, Tensor) else torch.as_tensor(np.array(value))
     except (TypeError, ValueError) as error:
         raise DataError(
             f"{name!r} should be a tensor or an array of numbers, but it is a "

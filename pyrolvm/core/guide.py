@@ -9,7 +9,7 @@ from pyro.nn import PyroModule
 from torch import Tensor
 
 from pyrolvm.core.errors import DataError, IncompatiblePairError
-from pyrolvm.core.model import ProgramMeta, unique_name
+from pyrolvm.core.model import Model, ProgramMeta, unique_name
 from pyrolvm.core.pairing import record_guide, require_capabilities
 
 
@@ -25,15 +25,19 @@ class Guide(PyroModule, metaclass=ProgramMeta):  # type: ignore[metaclass]
         model: The model whose posterior is approximated.
 
     Raises:
-        IncompatiblePairError: If the model lacks a capability that this guide requires.
+        IncompatiblePairError: If the model lacks a capability that this guide requires, or has
+            more latent dimensions than it takes.
 
     Attributes:
         requires: Capabilities (protocols of :mod:`pyrolvm.core`) that a model must offer.
+        max_latent_dim: Most latent dimensions that a model may have, for guides that require a
+            capability with ``latent_dim``; None for any number.
         per_datum: Whether the parameters belong to single data, so that the guide is fitted to the
             data that it is scored on, all rows at once.
     """
 
     requires: ClassVar[tuple[type, ...]] = ()
+    max_latent_dim: ClassVar[int | None] = None
     per_datum: ClassVar[bool] = False
 
     def __init__(self, model: Any) -> None:
@@ -89,3 +93,8 @@ class Guide(PyroModule, metaclass=ProgramMeta):  # type: ignore[metaclass]
     @abstractmethod
     def forward(self, x: Any = None, *, size: int | None = None) -> Any:
         """Sample every latent site given the observations."""
+
+
+def keep_the_contract(model: Any, guide: Any) -> bool:
+    """Whether both programs are PyroLVM's, which vectorise and take any part of the rows."""
+    return isinstance(model, Model) and isinstance(guide, Guide)

@@ -19,7 +19,7 @@ from pyrolvm.core import sites, tracing
 from pyrolvm.core.data import Data
 from pyrolvm.core.errors import FactorisationError, SiteError, require_at_least
 from pyrolvm.core.evaluation import evaluating
-from pyrolvm.core.guide import Guide
+from pyrolvm.core.guide import keep_the_contract
 from pyrolvm.core.matching import nan_sentence, run_once
 from pyrolvm.core.model import Model
 from pyrolvm.core.tracing import PairTrace
@@ -142,8 +142,7 @@ def _row_width(rows: Data) -> int:
 def _rows_in_chunk(model: Any, guide: Any, rows: Data, chunk_elements: int) -> int:
     """Rows that run together: all of them, unless the programs are known to take any part."""
     size = max(1, chunk_elements // (16 * _row_width(rows)))
-    own = isinstance(model, Model) and isinstance(guide, Guide)
-    if size >= rows.num_rows or not own:
+    if size >= rows.num_rows or not keep_the_contract(model, guide):
         return rows.num_rows
     first = run_once(model, guide, rows.rows(slice(0, size)))
     return rows.num_rows if _outside(first) else size

@@ -80,8 +80,9 @@ def _name_the_culprit(model: Callable, guide: Callable, data: Data, error: Excep
     reason = str(error).splitlines()[0] if str(error) else type(error).__name__
     if "dtype" in reason or "same type" in reason:
         raise SiteError(
-            "Model and guide are measured in double precision, but their code brings in tensors "
-            f"of another type ({reason}). Make constants without a dtype, or by x.new_zeros(...)."
+            f"Model, guide and data need one floating type, but it differs ({reason}). Train on "
+            "data of the parameters' type; for measuring, which runs in double precision, make "
+            "constants without a dtype, or by x.new_zeros(...)."
         ) from error
     with pyro.validation_enabled(False):
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABCMeta, abstractmethod
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any, ClassVar
 
 import torch
@@ -82,11 +83,19 @@ class Model(PyroModule, metaclass=ProgramMeta):  # type: ignore[metaclass]
             DataError: If a value is not finite, or the observations have another shape or support.
         """
         rows.check_finite()
-        if rows.positional is not None:
-            self.batch_size(rows.positional, None)
+        self.batch_size(dict(rows.items()).get("x"), None)
 
     @property
     def device(self) -> torch.device:
         """Where the model's parameters lie."""
-        tensors = [*self.parameters(), *self.buffers()]
-        return tensors[0].device if tensors else torch.device("cpu")
+        return next((tensor.device for tensor in self._tensors()), torch.device("cpu"))
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Floating type of the model's parameters; torch's default where it has none."""
+        types = (tensor.dtype for tensor in self._tensors() if tensor.is_floating_point())
+        return next(types, torch.get_default_dtype())
+
+    def _tensors(self) -> Iterator[Tensor]:
+        yield from self.parameters()
+        yield from self.buffers()

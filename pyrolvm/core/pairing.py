@@ -16,18 +16,29 @@ def record_guide(guide: type) -> None:
 
 
 def serves(guide: type, model: Any) -> bool:
-    """Whether a model offers every capability that a guide class requires."""
-    return not _missing(guide, model)
+    """Whether a model offers what a guide class requires, in as few dimensions as it takes."""
+    return not _missing(guide, model) and not _has_too_many_dims(guide, model)
 
 
-def require_capabilities(guide: type, model: Any) -> None:
+def require_capabilities(guide: Any, model: Any) -> None:
     """Refuse a model that a guide cannot serve.
 
     Raises:
-        IncompatiblePairError: Naming the missing capabilities and the guides that would do.
+        IncompatiblePairError: Naming the missing capabilities, or the latent dimensions that are
+            too many, and the guides that would do.
     """
     missing = _missing(guide, model)
-    if not missing:
+    if missing:
+        reason = (
+            f"{guide.__name__} needs a model with the capability {' and '.join(missing)}, "
+            f"which {getattr(model, '__name__', type(model).__name__)} does not offer"
+        )
+    elif _has_too_many_dims(guide, model):
+        reason = (
+            f"{guide.__name__} serves models with {_up_to(guide.max_latent_dim)}, "
+            f"but this one has {model.latent_dim}"
+        )
+    else:
         return
     usable = sorted(
         other.__name__
@@ -37,9 +48,7 @@ def require_capabilities(guide: type, model: Any) -> None:
         and serves(other, model)
     )
     raise IncompatiblePairError(
-        f"{guide.__name__} needs a model with the capability {' and '.join(missing)}, "
-        f"which {getattr(model, '__name__', type(model).__name__)} does not offer. "
-        f"Guides that serve it: {', '.join(usable) or 'none of PyroLVM'}."
+        f"{reason}. Guides that serve it: {', '.join(usable) or 'none of PyroLVM'}."
     )
 
 
@@ -55,3 +64,15 @@ def offers(model: Any, capability: Any) -> bool:
 
 def _missing(guide: Any, model: Any) -> list[str]:
     return [kind.__name__ for kind in guide.requires if not offers(model, kind)]
+
+
+def _has_too_many_dims(guide: Any, model: Any) -> bool:
+    limit = guide.max_latent_dim
+    return limit is not None and model.latent_dim > limit
+
+
+def _up_to(limit: int) -> str:
+    """Say how many latent dimensions there may be."""
+    if limit == 1:
+        return "1 latent dimension"
+    return f"{'1 or' if limit == 2 else 'up to'} {limit} latent dimensions"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,6 +9,7 @@ import pyro
 import torch
 from torch import Tensor, nn
 
+from pyrolvm.core.checkpoint import tensor_digest
 from pyrolvm.core.errors import CheckpointError
 from pyrolvm.core.reachable import reachable_modules
 
@@ -73,12 +73,11 @@ def _shape(tensor: Tensor | None) -> str:
 
 def state_digest(program: Any) -> str:
     """Hash every parameter and buffer of a program's modules."""
-    digest = hashlib.sha256()
-    for prefix, module in _modules(program, None):
-        for name, value in module.state_dict().items():
-            digest.update(f"{prefix}.{name}{tuple(value.shape)}{value.dtype}".encode())
-            digest.update(value.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:16]
+    return tensor_digest(
+        (f"{prefix}.{name}", value)
+        for prefix, module in _modules(program, None)
+        for name, value in module.state_dict().items()
+    )
 
 
 def parameter_name(model: Any, guide: Any, parameter: Tensor) -> str:

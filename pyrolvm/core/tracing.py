@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyro
+import torch
 from pyro import poutine
 from pyro.poutine import Trace
 from pyro.poutine.messenger import Messenger
@@ -211,3 +212,18 @@ def log_density_at(
     return {
         name: log_density(site, particle_dim, per_datum=True) for name, site in _samples(trace)
     }
+
+
+def log_joint_at(model: Callable, data: Data, values: dict[str, Tensor]) -> Tensor:
+    """Log p(x, z) at given values of the latent sites of a model with all sites in the plate.
+
+    Args:
+        model: As in :func:`log_density_at`.
+        data: What the model takes.
+        values: By latent site, shape ``(K, N, ...)``.
+
+    Returns:
+        Nats, shape ``(K, N)``.
+    """
+    densities = log_density_at(model, data, values, -2).values()
+    return torch.stack(torch.broadcast_tensors(*densities)).sum(0)

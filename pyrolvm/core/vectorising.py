@@ -15,8 +15,7 @@ import torch
 from pyro.distributions import Delta
 
 from pyrolvm.core.data import Data
-from pyrolvm.core.guide import Guide
-from pyrolvm.core.model import Model
+from pyrolvm.core.guide import keep_the_contract
 from pyrolvm.core.sites import log_density
 from pyrolvm.core.tracing import Holding, PairTrace, free_dim, run_pair, run_vectorised
 
@@ -31,8 +30,7 @@ def particle_dim(model: Callable, guide: Callable, rows: Data, alone: PairTrace)
         alone: A single run of them.
     """
     dim = free_dim(alone)
-    own = isinstance(model, Model) and isinstance(guide, Guide)
-    if own or vectorises(model, guide, rows, dim, alone):
+    if keep_the_contract(model, guide) or vectorises(model, guide, rows, dim, alone):
         return dim
     warn_sequential()
     return None

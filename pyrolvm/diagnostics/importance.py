@@ -17,6 +17,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from pyrolvm.core.errors import SettingError
 from pyrolvm.diagnostics.log_weights import LogWeights, PerDatum, checked
 from pyrolvm.diagnostics.pareto import (
     PRIOR_WEIGHT,
@@ -58,7 +59,7 @@ def khat_threshold(num_particles: int) -> float:
         The threshold; negative for K < 10, when nothing passes.
 
     Raises:
-        ValueError: If K is below 2.
+        SettingError: If K is below 2.
 
     References:
         Vehtari et al. (2024), Pareto Smoothed Importance Sampling.
@@ -68,8 +69,9 @@ def khat_threshold(num_particles: int) -> float:
         (0.5, 0.667, 0.7)
     """
     if num_particles < 2:
-        raise ValueError(
-            f"A threshold for k-hat needs at least 2 particles, but got {num_particles}."
+        raise SettingError(
+            f"A threshold for k-hat needs at least 2 particles, but got {num_particles}. Draw "
+            "1,000 or so."
         )
     return min(1.0 - 1.0 / math.log10(num_particles), 0.7)
 

@@ -7,15 +7,14 @@ mapping) is written as JSON behind the prefix ``json:``, and read back from it.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
 import numpy as np
 
 from pyrolvm.core.errors import DataError
+from pyrolvm.core.files import atomic
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -39,16 +38,12 @@ def save(tree: xr.DataTree, path: str | Path) -> Path:
 
     Raises:
         TypeError: If an attribute cannot be written as JSON.
+        RunFolderError: If the place cannot be written to.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{uuid4().hex}.partial")
-    try:
-        _with_attributes(tree, _encoded).to_netcdf(partial, engine="h5netcdf")
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-    return path
+    encoded = _with_attributes(tree, _encoded)
+    with atomic(path) as partial:
+        encoded.to_netcdf(partial, engine="h5netcdf")
+    return Path(path)
 
 
 def load(path: str | Path) -> xr.DataTree:

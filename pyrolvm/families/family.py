@@ -17,6 +17,8 @@ from jaxtyping import Float
 from pyro.distributions import TorchDistribution
 from torch import Tensor
 
+from pyrolvm.core.errors import SettingError
+
 
 class Family(ABC):
     """A set of densities over vectors, indexed by unconstrained parameters.
@@ -25,7 +27,7 @@ class Family(ABC):
         dim: Dimension D of the latent vector.
 
     Raises:
-        ValueError: If the dimension is not a positive whole number.
+        SettingError: If the dimension is not a positive whole number.
 
     Attributes:
         name: The name that :func:`make_family` knows it by.
@@ -85,8 +87,8 @@ def positive(number: int, meaning: str) -> int:
     """Return a count after checking it.
 
     Raises:
-        ValueError: If it is not a positive whole number.
+        SettingError: If it is not a positive whole number.
     """
     if not isinstance(number, int) or isinstance(number, bool) or number < 1:
-        raise ValueError(f"The {meaning} must be a positive whole number, but it is {number!r}.")
+        raise SettingError(f"The {meaning} must be a positive whole number, but it is {number!r}.")
     return number

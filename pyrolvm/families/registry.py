@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 
-from pyrolvm.core.errors import UnknownNameError
+from pyrolvm.core.errors import SettingError, UnknownNameError
 from pyrolvm.families.diagonal import Diagonal
 from pyrolvm.families.family import Family
 from pyrolvm.families.flow import Flow
@@ -27,14 +27,14 @@ def make_family(name: str | Family, dim: int, **options: int) -> Family:
 
     Raises:
         UnknownNameError: If there is no such family, or it has no such option.
-        ValueError: If a built family has another dimension, or options come with it.
+        SettingError: If a built family has another dimension, or options come with it.
 
     >>> make_family("mixture", dim=2, num_components=3)
     Mixture(dim=2, num_components=3)
     """
     if isinstance(name, Family):
         if name.dim != dim or options:
-            raise ValueError(
+            raise SettingError(
                 f"A guide for {dim} latent dimensions cannot use {name!r}"
                 f"{' with further options' if options else ''}. Build it as wanted, or name it."
             )

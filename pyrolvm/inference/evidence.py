@@ -19,11 +19,11 @@ from pyrolvm.core import (
     Model,
     PiecewiseAffine,
     evaluating,
+    serves,
 )
 from pyrolvm.core.pairing import offers
 from pyrolvm.diagnostics import iwae, iwae_standard_error
-
-EXACT_LATENT_DIMS = (1, 2)
+from pyrolvm.guides import ExactCPA
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def has_exact_evidence(model: Any) -> bool:
     """Whether a model's evidence is known exactly."""
     if offers(model, HasPosterior):
         return True
-    return offers(model, PiecewiseAffine) and model.latent_dim in EXACT_LATENT_DIMS
+    return serves(ExactCPA, model)
 
 
 def log_evidence(model: Any, x: Float[Tensor, "data obs_dim"]) -> Float[Tensor, " data"]:

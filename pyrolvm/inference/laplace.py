@@ -15,7 +15,9 @@ from torch import Tensor
 
 from pyrolvm.core import Model, evaluating, prior_predictive
 from pyrolvm.core.data import Data
-from pyrolvm.core.tracing import log_density_at
+from pyrolvm.core.log_densities import CHUNK_ELEMENTS
+from pyrolvm.core.randomness import own_randomness
+from pyrolvm.core.tracing import log_joint_at
 
 LEAST_PRECISION = 1e-2
 CHUNK_ROWS = 64
@@ -43,8 +45,7 @@ def laplace_approximation(
         which the log density does not bend down get a precision of 0.01.
     """
     site = model.latent_sites[0]
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
+    with own_randomness(seed):
         draws = prior_predictive(model, num_draws).latents[site]
     with evaluating(model):
         found = [
@@ -54,17 +55,26 @@ def laplace_approximation(
     return torch.cat(locs), torch.cat(factors)
 
 
+def _best_draws(model: Model, x: Tensor, site: str, draws: Tensor) -> Tensor:
+    """Take for each datum the draw of the prior with the largest log p(x, z), ``(N, S)``."""
+    rows = max(1, CHUNK_ELEMENTS // (len(draws) * (x.shape[-1] + 256)))
+
+    def best(part: Tensor) -> Tensor:
+        every = draws[:, None].expand(-1, len(part), -1)
+        return log_joint_at(model, Data.of(part), {site: every}).argmax(0)
+
+    return draws[torch.cat([best(part) for part in x.split(rows)])]
+
+
 def _of_rows(
     model: Model, x: Tensor, site: str, draws: Tensor, num_steps: int
 ) -> tuple[Tensor, Tensor]:
     rows = Data.of(x)
 
     def log_joint(z: Tensor) -> Tensor:
-        densities = log_density_at(model, rows, {site: z}, -2).values()
-        return torch.stack(torch.broadcast_tensors(*densities)).sum(0)
+        return log_joint_at(model, rows, {site: z})
 
-    best = log_joint(draws[:, None].expand(-1, len(x), -1)).argmax(0)
-    z = draws[best].clone().requires_grad_()
+    z = _best_draws(model, x, site, draws).requires_grad_()
     optimizer = torch.optim.Adam([z], lr=0.05)
     with torch.enable_grad():
         for _ in range(num_steps):

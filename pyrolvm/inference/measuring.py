@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from types import FunctionType
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from pyrolvm.core import Data, Guide, Model, predictive, prior_predictive
+from pyrolvm.core.randomness import own_randomness
 from pyrolvm.diagnostics import bhattacharyya_squared, sqrt_weight_ess
 from pyrolvm.diagnostics.comparison_tree import Measured, kept_draws
 from pyrolvm.inference.evidence import Evidence, exact_evidence, iwae_evidence
@@ -70,13 +70,18 @@ def measure(name: str, training: Training, oracles: Oracles) -> tuple[Measured, 
         ms_per_datum=found.ms_per_datum + cost,
         train_seconds=training.seconds,
         num_particles=settings.num_particles,
-        posterior={site: value[:kept].cpu() for site, value in densities.values.items()},
-        log_weights=weights[:kept].cpu(),
-        log_likelihood={s: value[:kept].cpu() for s, value in densities.likelihood.items()},
+        posterior={site: _first(kept, value) for site, value in densities.values.items()},
+        log_weights=_first(kept, weights),
+        log_likelihood={site: _first(kept, value) for site, value in densities.likelihood.items()},
         predictive=predicted,
         losses=training.losses,
         factorises=densities.factorises,
     ), evidence
+
+
+def _first(number: int, draws: Tensor) -> Tensor:
+    """Copy the first draws to the CPU; a view would keep all of them in memory."""
+    return draws[:number].clone().cpu()
 
 
 def with_evidence(
@@ -119,8 +124,7 @@ def is_per_datum(guide: Any) -> bool:
 def _predict(model: Any, guide: Any, scored: Data, seed: int) -> dict[str, Tensor]:
     cells = sum(tensor.numel() for _, tensor in scored.items())
     number = max(4, min(PREDICTIVE_DRAWS, 2**22 // cells // 4 * 4))
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
+    with own_randomness(seed):
         return predictive(model, guide, scored, number).observations
 
 
@@ -128,7 +132,6 @@ def prior_draws(model: Any, seed: int) -> dict[str, dict[str, Tensor]]:
     """Draws of a model of PyroLVM for the groups ``prior`` and ``prior_predictive``."""
     if not isinstance(model, Model):
         return {}
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
+    with own_randomness(seed):
         draws = prior_predictive(model, PRIOR_DRAWS)
     return {"prior": draws.latents, "prior_predictive": draws.observations}

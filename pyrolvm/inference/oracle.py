@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from pyrolvm.core import Data, Model, log_densities
+from pyrolvm.core.randomness import own_randomness
 from pyrolvm.fit import Fit, fit
 from pyrolvm.guides import Amortized, PerDatum
 from pyrolvm.inference.laplace import laplace_approximation
@@ -167,6 +168,7 @@ class Oracles:
         approximation, which finds modes that the encoder overlooks.
         """
         family = oracle.family
+        dtype = x.dtype if x.is_floating_point() else torch.get_default_dtype()
         with torch.no_grad():
             starts = [] if encoder is None else [encoder.parameters_for(x)]
             starts += [
@@ -179,16 +181,15 @@ class Oracles:
                 found = laplace_approximation(model, x, seed=self.settings.seed)
                 self._laplace[id(model)] = found
             loc, scale_tril = self._laplace[id(model)]
-            starts.append(family.from_gaussian(loc.to(x.dtype), scale_tril.to(x.dtype)))
-        return starts or [family.initial.to(x).expand(len(x), -1)]
+            starts.append(family.from_gaussian(loc.to(dtype), scale_tril.to(dtype)))
+        return starts or [family.initial.to(x.device, dtype).expand(len(x), -1)]
 
     def _best(self, model: Any, oracle: PerDatum, x: Tensor, candidates: list[Tensor]) -> Tensor:
         """Take for each datum the candidate of the largest ELBO; no score rests on these draws."""
         elbos = []
         for candidate in candidates:
             oracle.initialise(x, candidate)
-            with torch.random.fork_rng():
-                torch.manual_seed(self.settings.seed)
+            with own_randomness(self.settings.seed):
                 found = log_densities(model, oracle, x, num_particles=JUDGING_PARTICLES)
             elbos.append(found.log_weights.mean(0))
         best = torch.stack(elbos).argmax(0).to(x.device)

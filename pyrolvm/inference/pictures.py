@@ -9,10 +9,12 @@ import torch
 from torch import Tensor
 
 from pyrolvm.core import Data, Guide, Model, VectorLatent, evaluating, predictive, prior_predictive
-from pyrolvm.core.tracing import log_density_at
+from pyrolvm.core.randomness import own_randomness
+from pyrolvm.core.tracing import log_density_at, log_joint_at
 from pyrolvm.diagnostics.comparison_tree import Measured
-from pyrolvm.inference.evidence import EXACT_LATENT_DIMS, exact_evidence
+from pyrolvm.inference.evidence import exact_evidence
 
+DRAWN_LATENT_DIMS = (1, 2)
 GRID_POINTS = 80
 RECONSTRUCTION_DRAWS = 200
 
@@ -80,8 +82,7 @@ def model_log_joint(model: Callable[..., Any], data: Any, site: str, values: Ten
     """Log p(x, z) in nats, ``(K, N)``, at given latent vectors ``(K, N, S)``."""
     with evaluating(model):
         rows = Data.of(data).to(dtype=torch.float64)
-        densities = log_density_at(model, rows, {site: values.double()}, -2)
-        return torch.stack(torch.broadcast_tensors(*densities.values())).sum(0)
+        return log_joint_at(model, rows, {site: values.double()})
 
 
 def on_grid(flat: Tensor, num_axes: int) -> Tensor:
@@ -99,7 +100,7 @@ def can_draw(pairs: Mapping[str, tuple[Any, Any]]) -> bool:
         and isinstance(guide, Guide)
         and isinstance(model, VectorLatent)
         and len(model.latent_sites) == 1
-        and model.latent_dim in EXACT_LATENT_DIMS
+        and model.latent_dim in DRAWN_LATENT_DIMS
         for model, guide in pairs.values()
     )
 
@@ -124,8 +125,7 @@ def draw_pictures(
         Variables of the group ``picture`` with their dimensions, and those of each guide: log
         densities in nats of shape ``(P, G)`` or ``(P, G, G)``, reconstructions ``(P, obs_dim)``.
     """
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
+    with own_randomness(seed):
         return _drawn(pairs, scored, chosen, measured)
 
 

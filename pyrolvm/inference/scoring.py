@@ -22,6 +22,7 @@ from pyrolvm.core import (
 )
 from pyrolvm.core.copying import copied
 from pyrolvm.core.matching import run_once
+from pyrolvm.core.randomness import own_randomness
 from pyrolvm.core.tracing import PARTICLE_PLATE, free_dim
 from pyrolvm.diagnostics import effective_sample_size, elbo, pareto_khat
 
@@ -75,10 +76,9 @@ def score(
         The score; with a latent site outside the data plate the whole data set is one datum.
     """
     rows = Data.of(data)
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
+    with own_randomness(seed):
         seconds = seconds_of_draws(model, guide, rows)
-        torch.manual_seed(seed)
+    with own_randomness(seed):
         densities = log_densities(
             model, guide, rows, num_particles=num_particles, keep_values=keep_values
         )
@@ -102,10 +102,18 @@ def seconds_of_draws(model: Callable[..., Any], guide: Callable[..., Any], rows:
         chunks = [chunk.to(dtype=torch.float64) for chunk in chunks]
         warm = chunks[0].rows(slice(0, 2)) if isinstance(guide, Guide) else chunks[0]
         dim = free_dim(run_once(model, guide, warm))
+        _finish_kernels(rows.device)
         start = time.perf_counter()
         for chunk in chunks:
             _draw(guide, chunk, dim)
+        _finish_kernels(rows.device)
         return time.perf_counter() - start
+
+
+def _finish_kernels(device: torch.device) -> None:
+    """Wait for what a GPU still computes, so that a clock can be read."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 def _draw(guide: Callable[..., Any], rows: Data, particle_dim: int) -> None:
@@ -124,10 +132,10 @@ def num_parameters(guide: Callable[..., Any], data: Any) -> int:
     rows = Data.of(data)
     if isinstance(guide, nn.Module):
         (twin,) = copied(guide)  # Pyro's autoguides make their parameters in the first run
-        with evaluating(twin), torch.random.fork_rng():
+        with evaluating(twin), own_randomness():
             rows.to(dtype=torch.float64).call(twin)
         return sum(parameter.numel() for parameter in twin.parameters())
-    with own_parameters(guide, dtype=torch.get_default_dtype()), torch.random.fork_rng():
+    with own_parameters(guide, dtype=torch.get_default_dtype()), own_randomness():
         trace = poutine.trace(guide, param_only=True).get_trace(*rows.args, **rows.named)
     sites = {name: site["value"] for name, site in trace.nodes.items() if site["type"] == "param"}
     return sum(value.numel() for value in sites.values() if isinstance(value, Tensor))

@@ -1,5 +1,5 @@
 """Small networks shared by models and guides."""
 
-from pyrolvm.nn.mlp import ACTIVATIONS, Abs, mlp
+from pyrolvm.nn.mlp import ACTIVATIONS, PIECEWISE_AFFINE, Abs, mlp
 
-__all__ = ["ACTIVATIONS", "Abs", "mlp"]
+__all__ = ["ACTIVATIONS", "PIECEWISE_AFFINE", "Abs", "mlp"]

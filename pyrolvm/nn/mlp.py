@@ -29,6 +29,9 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "softplus": nn.Softplus,
 }
 
+PIECEWISE_AFFINE = ("relu", "leaky_relu", "abs")
+"""Activations that keep a network piecewise affine, as the exact engine needs it."""
+
 
 def mlp(
     in_dim: int, hidden: Sequence[int], out_dim: int, activation: str = "relu"

@@ -23,7 +23,7 @@ class LearnedScale(nn.Module):
         learn: Whether the scale is trained.
 
     Raises:
-        ValueError: If the scale is not larger than its floor.
+        SettingError: If the scale is not finite, or not larger than its floor.
     """
 
     raw: Tensor

@@ -33,8 +33,11 @@ class Patience:
 
         Args:
             step: The number of steps taken.
-            value: The loss that is watched.
+            value: The loss that is watched, in nats per datum.
             state: Copies the trained numbers.
+
+        Returns:
+            Whether the wait since the best value is over.
         """
         if value < self.best:
             self.best, self.best_step, self.best_state = value, step, state()

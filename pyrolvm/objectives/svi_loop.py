@@ -18,6 +18,7 @@ from pyrolvm.core import CheckpointError, Data, NonFiniteLossError, PyroLVMError
 from pyrolvm.core.checkpoint import load_tensors, save_tensors
 from pyrolvm.core.matching import run_once
 from pyrolvm.core.program_state import load_program_state, program_state
+from pyrolvm.core.randomness import own_randomness
 from pyrolvm.objectives.bad_site import bad_site
 from pyrolvm.objectives.fused_optimizer import FusedOptimizer
 from pyrolvm.objectives.interruption import held_interrupt
@@ -96,15 +97,15 @@ class SVILoop:
         step = len(self.losses)
         whole = self.size >= self.rows.num_rows
         batch = self.rows if whole else self.rows.rows(self._chosen(step))
-        random_state = _random_state()
+        random_state = _random_state(self.rows.device)
         self._statistics.remember()
         try:
             with pyro.validation_enabled(step == 0):
                 value = self.svi.step(*batch.args, **batch.named)
-        except PyroLVMError as error:
-            if not isinstance(error, NonFiniteLossError):
-                raise
+        except NonFiniteLossError as error:
             self._stop(step, str(error), batch, error, random_state)
+        except PyroLVMError:
+            raise
         except ValueError as error:
             if not bad_site(self.svi, batch):
                 raise
@@ -117,7 +118,7 @@ class SVILoop:
         """Put back what the failed step changed, keep that state, and name the site."""
         site = bad_site(self.svi, batch)
         self._statistics.put_back()
-        _set_random_state(random_state)
+        _set_random_state(random_state, self.rows.device)
         self.save()
         kept = f" It is also in {self.path}." if self.path else ""
         raise NonFiniteLossError(
@@ -134,7 +135,7 @@ class SVILoop:
             self._epoch = epoch
             self._order = torch.randperm(self.rows.num_rows, generator=generator)
         chosen = self._order[position * self.size : (position + 1) * self.size]
-        return chosen.to(next(self.rows.items())[1].device)
+        return chosen.to(self.rows.device)
 
     def _watch(self) -> None:
         """Stop, with the best state, where the loss has not fallen for too long."""
@@ -148,8 +149,7 @@ class SVILoop:
     def _watched_loss(self) -> float:
         if self.validation is None:
             return sum(self.losses[-Patience.INTERVAL :]) / Patience.INTERVAL
-        with torch.no_grad(), torch.random.fork_rng():
-            torch.manual_seed(self.seed)
+        with torch.no_grad(), own_randomness(self.seed):
             self._statistics.remember()
             total = self.svi.evaluate_loss(*self.validation.args, **self.validation.named)
             self._statistics.put_back()
@@ -171,7 +171,7 @@ class SVILoop:
             "program": self.state(),
             "optimizer": self.optimizer.get_state(),
             "best": {} if self.patience is None else self.patience.best_state,
-            "random": _random_state(),
+            "random": _random_state(self.rows.device),
         }
         tensors = {
             f"{g}.{name}": value for g, part in groups.items() for name, value in part.items()
@@ -207,20 +207,21 @@ class SVILoop:
         if self.patience is not None:
             self.patience.best, self.patience.best_step = facts["best"], facts["best_step"]
             self.patience.best_state = _part(tensors, "best.")
-        _set_random_state(_part(tensors, "random."))
+        _set_random_state(_part(tensors, "random."), self.rows.device)
 
 
-def _random_state() -> dict[str, Tensor]:
+def _random_state(device: torch.device) -> dict[str, Tensor]:
+    """State of torch's random numbers on the CPU, and on the GPU that trains."""
     state = {"cpu": torch.get_rng_state()}
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
-        state["cuda"] = torch.cuda.get_rng_state()
+    if device.type == "cuda":
+        state["cuda"] = torch.cuda.get_rng_state(device)
     return state
 
 
-def _set_random_state(state: dict[str, Tensor]) -> None:
+def _set_random_state(state: dict[str, Tensor], device: torch.device) -> None:
     torch.set_rng_state(state["cpu"])
-    if "cuda" in state and torch.cuda.is_available():
-        torch.cuda.set_rng_state(state["cuda"])
+    if "cuda" in state and device.type == "cuda":
+        torch.cuda.set_rng_state(state["cuda"], device)
 
 
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -8,12 +8,12 @@ from contextlib import ExitStack, contextmanager
 from typing import Any, Literal
 
 import pyro
-import torch
 from pyro import poutine
 from torch import nn
 
-from pyrolvm.core import Data, own_parameters
+from pyrolvm.core import own_parameters
 from pyrolvm.core.errors import SettingError
+from pyrolvm.core.randomness import own_randomness
 from pyrolvm.core.reachable import reachable_modules
 from pyrolvm.core.threads import limited_threads
 
@@ -22,17 +22,13 @@ Train = Literal["both", "guide", "model"]
 
 @contextmanager
 def training(
-    model: Any, guide: Any, train: Train, seed: int, rows: Data, num_threads: int | None
+    model: Any, guide: Any, train: Train, seed: int, num_threads: int | None
 ) -> Iterator[tuple[Any, Any]]:
     """Seed, isolate the parameter store, freeze what does not learn; put all back afterwards."""
     if train not in ("both", "guide", "model"):
         raise SettingError(f"train should be 'both', 'guide' or 'model', but it is {train!r}.")
     with ExitStack() as stack:
-        devices = {t.device.index or 0 for _, t in rows.items() if t.device.type == "cuda"}
-        stack.enter_context(torch.random.fork_rng(devices=sorted(devices)))
-        state = pyro.util.get_rng_state()
-        stack.callback(pyro.util.set_rng_state, state)
-        pyro.set_rng_seed(seed)
+        stack.enter_context(own_randomness(seed))
         stack.enter_context(limited_threads(num_threads))
         stack.enter_context(own_parameters(model, guide))
         stack.enter_context(warnings.catch_warnings())

@@ -15,6 +15,7 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from pyrolvm.core import Data
+from pyrolvm.core.randomness import own_randomness
 
 
 class Contract:
@@ -29,10 +30,9 @@ class Contract:
     def setup_method(self) -> None:
         """Isolate random numbers and Pyro's parameter store; called by pytest."""
         self._isolation = ExitStack()
-        self._isolation.enter_context(torch.random.fork_rng())
+        self._isolation.enter_context(own_randomness(0))
         self._isolation.enter_context(pyro.get_param_store().scope())
         self._isolation.enter_context(pyro.validation_enabled())
-        torch.manual_seed(0)
 
     def teardown_method(self) -> None:
         """Put everything back; called by pytest."""

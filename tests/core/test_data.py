@@ -15,6 +15,12 @@ def test_arrays_become_single_precision_tensors():
     assert dict(data.items())["x"].dtype == torch.float32
 
 
+def test_arrays_are_copied_whatever_their_layout():
+    array = np.arange(6, dtype=np.float32).reshape(3, 2)
+    array.flags.writeable = False
+    assert Data.of(array[::-1]).args[0].tolist() == [[4, 5], [2, 3], [0, 1]]
+
+
 def test_tensors_keep_their_type():
     assert Data.of(torch.zeros(3, dtype=torch.float64)).args[0].dtype == torch.float64
 

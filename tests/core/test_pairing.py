@@ -15,6 +15,7 @@ from pyrolvm.core import (
     IncompatiblePairError,
     PiecewiseAffine,
     UnknownNameError,
+    VectorLatent,
     mean_over_data,
     serves,
 )
@@ -47,6 +48,41 @@ def test_a_users_guide_of_the_same_name_does_not_hide_ours():
 
     with pytest.raises(IncompatiblePairError, match="serve it: Amortized, PerDatum"):
         guides.Exact(models.VAE(2, 4, activation="tanh"))
+
+
+@pytest.mark.parametrize(
+    ("limit", "sentence"),
+    [
+        (1, "Narrow serves models with 1 latent dimension, but this one has 4"),
+        (2, "Narrow serves models with 1 or 2 latent dimensions, but this one has 4"),
+        (3, "Narrow serves models with up to 3 latent dimensions, but this one has 4"),
+    ],
+)
+def test_a_guide_may_limit_the_latent_dimensions(limit, sentence):
+    class Narrow(Guide):
+        requires = (VectorLatent,)
+        max_latent_dim = limit
+
+        def forward(self, x=None, *, size=None):
+            return None
+
+    assert serves(Narrow, models.VAE(limit, 5))
+    assert not serves(Narrow, models.VAE(4, 5))
+    with pytest.raises(IncompatiblePairError) as caught:
+        Narrow(models.VAE(4, 5))
+    assert str(caught.value) == f"{sentence}. Guides that serve it: Amortized, PerDatum."
+
+
+def test_a_missing_capability_is_named_before_a_limit():
+    with pytest.raises(IncompatiblePairError, match="capability PiecewiseAffine"):
+        guides.ExactCPA(models.VAE(3, 4, activation="tanh"))
+
+
+@pytest.mark.parametrize(("latent_dim", "is_suggested"), [(2, True), (3, False)])
+def test_a_suggestion_keeps_to_the_limit(latent_dim, is_suggested):
+    with pytest.raises(IncompatiblePairError) as caught:
+        guides.Exact(models.CPAGenerator(latent_dim, 4))
+    assert ("ExactCPA" in str(caught.value)) == is_suggested
 
 
 def test_several_latent_sites_are_refused_by_name():

@@ -9,7 +9,7 @@ from torch import nn
 
 from pyrolvm import guides, models
 from pyrolvm.core import CheckpointError, RunFolderError
-from pyrolvm.core.checkpoint import fingerprint, load_tensors, save_tensors
+from pyrolvm.core.checkpoint import fingerprint, load_tensors, save_tensors, tensor_digest
 from pyrolvm.core.files import write_text
 from pyrolvm.core.program_state import load_program_state, program_state, state_digest
 
@@ -24,6 +24,15 @@ def test_a_pair_takes_the_numbers_of_another():
     load_program_state(*other, program_state(*one), "a file")
     for name, value in program_state(*one).items():
         assert torch.equal(value, program_state(*other)[name])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.int64, torch.bool])
+def test_a_digest_tells_content_name_shape_and_type_apart(dtype):
+    one = torch.tensor([0, 1]).to(dtype)
+    others = [("x", one.flip(0)), ("u", one), ("x", one[:, None]), ("x", one.to(torch.float64))]
+    digests = {tensor_digest([other]) for other in [("x", one), *others]}
+    assert len(digests) == 5
+    assert tensor_digest([("x", one.clone())]) in digests
 
 
 def test_modules_that_methods_share_are_held_once_with_their_buffers():

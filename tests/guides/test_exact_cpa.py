@@ -133,8 +133,9 @@ class TestExactCPA(GuideContract):
     def test_more_than_two_latents_are_refused(self) -> None:
         with pytest.raises(
             IncompatiblePairError, match="1 or 2 latent dimensions, but this one has 3"
-        ):
+        ) as caught:
             ExactCPA(CPAGenerator(latent_dim=3, obs_dim=4))
+        assert str(caught.value).endswith("Guides that serve it: Amortized, PerDatum.")
 
     @pytest.mark.parametrize("options", [{"likelihood": "bernoulli"}, {"activation": "tanh"}])
     def test_generators_of_another_kind_are_refused(self, options: Any) -> None:

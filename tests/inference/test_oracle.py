@@ -75,6 +75,17 @@ def test_data_may_come_by_name(linear):
     assert oracles.elbo("q").shape == (20,)
 
 
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int64, torch.float32, torch.float64])
+def test_data_may_have_any_type(dtype):
+    torch.manual_seed(2)
+    model = models.VAE(2, 4, likelihood="bernoulli")
+    settings = OracleSettings(5, 20, 0, None, False)
+    for family in ("diagonal", "full", "mixture", "flow"):
+        pairs = {"q": (model, guides.Amortized(model, family))}
+        rows = Data.of(model(size=6).to(dtype))
+        assert Oracles(pairs, rows, settings).elbo("q").isfinite().all()
+
+
 def test_a_guide_without_an_encoder_has_no_oracle(linear):
     model, x = linear
     assert Oracles({"q": (model, guides.Exact(model))}, Data.of(x), SETTINGS).elbo("q") is None

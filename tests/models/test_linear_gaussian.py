@@ -25,6 +25,11 @@ class TestLinearGaussian(ModelContract):
         dense = torch.distributions.MultivariateNormal(layer.bias, covariance)
         assert_close(model.log_evidence(x), dense.log_prob(x), rtol=1e-12, atol=1e-12)
 
+    def test_the_posterior_takes_data_of_any_type(self):
+        model, x = self.make(), torch.ones(3, 5)
+        for dtype in (torch.float64, torch.int64):
+            assert_close(model.posterior(x.to(dtype)).mean, model.posterior(x).mean)
+
     def test_the_posterior_conditions_the_joint_gaussian(self):
         model, x = self.drawn()
         layer = model.decoder[0]

@@ -1,0 +1,21 @@
+"""What a measured guide keeps."""
+
+from __future__ import annotations
+
+import torch
+
+from pyrolvm import guides, models
+from pyrolvm.core import Data
+from pyrolvm.inference import Oracles, OracleSettings
+from pyrolvm.inference.measuring import Training, measure
+
+
+def test_kept_draws_do_not_hold_the_others_in_memory(monkeypatch):
+    monkeypatch.setattr("pyrolvm.inference.measuring.kept_draws", lambda *sizes: 8)
+    model = models.LinearGaussian(2, 4)
+    settings = OracleSettings(0, 50, 0, None, progress=False)
+    oracles = Oracles({"q": (model, guides.Exact(model))}, Data.of(torch.randn(5, 4)), settings)
+    found, _ = measure("q", Training(torch.empty(0), 0.0), oracles)
+    kept = [found.log_weights, *found.posterior.values(), *found.log_likelihood.values()]
+    assert [len(each) for each in kept] == [8, 8, 8]
+    assert all(each.untyped_storage().nbytes() == 8 * each.numel() for each in kept)
