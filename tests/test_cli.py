@@ -118,7 +118,11 @@ def test_an_interrupted_comparison_goes_on_to_the_same_result(finished, tmp_path
     folder, _ = finished
     command = [sys.executable, "-m", "pyrolvm.cli", "compare", *SMALL, "--out", "run"]
     process = subprocess.Popen(
-        command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE
+        command,
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
     )
     checkpoints = tmp_path / "run" / "checkpoints"
     until = time.monotonic() + 60
@@ -126,9 +130,9 @@ def test_an_interrupted_comparison_goes_on_to_the_same_result(finished, tmp_path
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=60)
-    if process.returncode == 130:
-        assert "the same command goes on" in error.decode()
-        assert not (tmp_path / "run" / "comparison.nc").exists()
+    assert process.returncode == 130
+    assert "the same command goes on" in error.decode()
+    assert not (tmp_path / "run" / "comparison.nc").exists()
     assert json.loads((tmp_path / "run" / "config.json").read_text())["steps"] == 30
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -194,6 +194,14 @@ class TestResume:
         assert torch.equal(whole.losses, resumed.losses)
         assert_same(state, other)
 
+    @pytest.fixture
+    def heeded_interrupt(self):
+        """Python's own answer to Ctrl-C, also where the tests were started in the background."""
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        yield
+        signal.signal(signal.SIGINT, before)
+
+    @pytest.mark.usefixtures("heeded_interrupt")
     def test_ctrl_c_waits_for_the_step_and_keeps_it(self, x, tmp_path):
         whole, state = trained(amortized, x, steps=12)
         calls = itertools.count()
