@@ -33,6 +33,7 @@ app.command(data_app)
 
 DEFAULT_MODEL = "cpa-generator:2:32"
 DEFAULT_DATA = "digits"
+ESSENTIAL = ("guide", "gap", "approximation", "amortization", "k-hat")
 DEFAULT_STEPS = 2000
 
 
@@ -54,11 +55,13 @@ def compare(
     Prints one table and writes one run folder: report.html, comparison.nc, table.csv, figures,
     weights, config.json. An interrupted run goes on when the same command is given again.
 
-    Examples:
-        pyrolvm compare
-        pyrolvm compare --data circle --model cpa-generator:1:16x16 --guide full --guide exact-cpa
-        pyrolvm compare --guide amortized:full:128x128 --guide per-datum:mixture --steps 4000
-        pyrolvm compare --config runs/compare-0123456789ab/config.json
+    Example: pyrolvm compare
+
+    Example: pyrolvm compare --data circle --model cpa-generator:1:16x16 --guide exact-cpa
+
+    Example: pyrolvm compare --guide amortized:full:128x128 --guide per-datum:mixture --steps 4000
+
+    Example: pyrolvm compare --config runs/compare-0123456789ab/config.json
 
     Args:
         model: Name, latent dimension, widths of hidden layers, options; see "pyrolvm list".
@@ -109,8 +112,7 @@ def fit(
 
     An interrupted run goes on when the same command is given again.
 
-    Examples:
-        pyrolvm fit --model vae:2:64 --data circle --guide amortized:flow:64 --steps 500
+    Example: pyrolvm fit --model vae:2:64 --data circle --guide amortized:flow:64 --steps 500
 
     Args:
         model: Name, latent dimension, widths of hidden layers, options; see "pyrolvm list".
@@ -139,8 +141,7 @@ def fit(
 def report(folder: Path) -> None:
     """Build the page and the figures of a finished run anew from its stored numbers.
 
-    Examples:
-        pyrolvm report runs/compare-0123456789ab
+    Example: pyrolvm report runs/compare-0123456789ab
 
     Args:
         folder: The run folder.
@@ -161,8 +162,7 @@ def report(folder: Path) -> None:
 def list_names() -> None:
     """Show models, guides, data sets, and which guide serves which model.
 
-    Examples:
-        pyrolvm list
+    Example: pyrolvm list
     """
     from rich.console import Console
 
@@ -185,8 +185,7 @@ def list_names() -> None:
 def data_list() -> None:
     """List the data sets and where each lies.
 
-    Examples:
-        pyrolvm data list
+    Example: pyrolvm data list
     """
     from rich.console import Console
 
@@ -201,8 +200,7 @@ def data_list() -> None:
 def data_fetch(name: str) -> None:
     """Download a data set into the cache, for later use without a network.
 
-    Examples:
-        pyrolvm data fetch fashion_mnist
+    Example: pyrolvm data fetch fashion_mnist
 
     Args:
         name: Name of a data set.
@@ -217,8 +215,7 @@ def data_fetch(name: str) -> None:
 def data_where() -> None:
     """Print the folder of fetched data sets; the environment variable PYROLVM_DATA sets it.
 
-    Examples:
-        pyrolvm data where
+    Example: pyrolvm data where
     """
     from pyrolvm.datasets import cache_folder
 
@@ -248,10 +245,16 @@ def _print_table(tree: xr.DataTree) -> None:
     from pyrolvm.report import format_cells
 
     headers, rows = format_cells(tree)
-    table = _rich_table(f"Scored: {tree.attrs['scored']}", headers, rows)
     console = Console()
+    title = f"Scored: {tree.attrs['scored']}"
+    table = _rich_table(title, headers, rows)
+    width = Measurement.get(console, console.options.update(width=999), table).maximum
     if not sys.stdout.isatty():  # a file or a pipe takes lines of any length
-        console.width = Measurement.get(console, console.options.update(width=999), table).maximum
+        console.width = width
+    elif width > console.width:  # a number that is cut is worse than one that is elsewhere
+        shown = [i for i, h in enumerate(headers) if h.startswith(ESSENTIAL)]
+        headers, rows = [headers[i] for i in shown], [[row[i] for i in shown] for row in rows]
+        table = _rich_table(f"{title} (all columns: table.csv, report.html)", headers, rows)
     console.print(table)
     print(f"Evidence: {tree.attrs['evidence_method']}. All densities in nats per datum.")
 

@@ -88,7 +88,8 @@ class Comparison:
         headers, rows = format_cells(self.tree)
         widths = [max(len(row[i]) for row in [headers, *rows]) for i in range(len(headers))]
         lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in [headers, *rows]]
-        return "\n".join([f"Scored: {self.tree.attrs['scored']}", *lines])
+        evidence = f"Evidence: {self.tree.attrs['evidence_method']}. All densities in nats."
+        return "\n".join([f"Scored: {self.tree.attrs['scored']}", *lines, evidence])
 
     def _repr_html_(self) -> str:
         return self.frame.to_html()
@@ -308,6 +309,8 @@ def _score(
         chosen = choose_data(first.log_evidence - first.elbo, num_pictures)
         shown, per_guide = draw_pictures(pairs, scored, chosen, measured, seed=settings.seed)
     model = next(iter(pairs.values()))[0]
+    outside = dict.fromkeys(site for each in measured.values() for site in each.global_sites)
+    one_datum = f"; one datum as a whole: {', '.join(outside)} outside the data plate"
     tree = comparison_tree(
         {n: dataclasses.replace(m, picture=per_guide.get(n, {})) for n, m in measured.items()},
         observed=dict(scored.items()),
@@ -328,6 +331,7 @@ def _score(
             "khat_threshold": khat_threshold(settings.num_particles),
             "source_note": "",
             **attributes,
+            "scored": f"{attributes['scored']}{one_datum if outside else ''}",
         },
     )
     return Comparison(tree, pairs)

@@ -235,7 +235,7 @@ def examples():
     ):
         command = app[name] if isinstance(name, str) else app[name[0]][name[1]]
         text = str(command.default_command.__doc__)
-        lines = [line.strip() for line in text.splitlines() if line.strip().startswith("pyrolvm ")]
+        lines = re.findall(r"Example: (pyrolvm .*)", text)
         yield from ((name, line) for line in lines)
 
 
@@ -243,6 +243,12 @@ def test_every_command_shows_an_example():
     assert {name for name, _ in examples()} == {
         "compare", "fit", "report", "list", ("data", "list"), ("data", "fetch"), ("data", "where"),
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["compare", "fit", "report", "list", "data list", "data fetch"])
+def test_the_printed_help_shows_the_example(capsys, name):
+    assert run(*name.split(), "--help") == 0
+    assert f"Example: pyrolvm {name}" in " ".join(capsys.readouterr().out.split())
 
 
 @pytest.mark.parametrize("line", [line for _, line in examples()])

@@ -256,6 +256,7 @@ def test_with_a_global_latent_the_data_set_is_one_datum():
     truth = MultivariateNormal(torch.zeros(20), covariance).log_prob(x[:, 0]).item()
     assert found.frame.log_evidence.iloc[0] == pytest.approx(truth, abs=1e-4)
     assert found.frame.gap.iloc[0] == pytest.approx(0.0, abs=1e-4)
+    assert "one datum as a whole: mean outside the data plate" in str(found)
 
 
 def test_the_tree_comes_back_from_a_file_without_loss(digits_comparison, tmp_path):

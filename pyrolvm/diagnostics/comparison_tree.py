@@ -49,6 +49,7 @@ class Measured:
         predictive: Replicated data by site, ``(K', N, ...)``.
         losses: Training loss of each step.
         factorises: Whether each datum has a posterior of its own.
+        global_sites: Sites outside the data plate, if it has none.
         picture: Arrays for the group ``picture``: ``log_density``, ``reconstruction``.
     """
 
@@ -72,6 +73,7 @@ class Measured:
     predictive: Mapping[str, Tensor]
     losses: Tensor
     factorises: bool
+    global_sites: tuple[str, ...] = ()
     picture: Mapping[str, Tensor] = field(default_factory=dict)
 
     def per_datum(self) -> dict[str, Tensor]:

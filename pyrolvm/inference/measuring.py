@@ -76,6 +76,7 @@ def measure(name: str, training: Training, oracles: Oracles) -> tuple[Measured, 
         predictive=predicted,
         losses=training.losses,
         factorises=densities.factorises,
+        global_sites=densities.global_sites,
     ), evidence
 
 

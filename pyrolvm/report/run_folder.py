@@ -109,18 +109,25 @@ def rebuild(tree: xr.DataTree, folder: Path) -> Path:
     return write(tree, folder / PAGE)
 
 
-def read_config(folder: Path) -> dict[str, Any]:
-    """Read the configuration of a run folder.
+def read_config(path: Path) -> dict[str, Any]:
+    """Read a configuration.
+
+    Args:
+        path: A run folder, or a file such as its ``config.json``.
 
     Raises:
-        RunFolderError: If there is none, or it cannot be read.
+        RunFolderError: If it cannot be read, or is no configuration.
     """
+    file = path if path.is_file() else path / CONFIG
     try:
-        return json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        found = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise RunFolderError(
-            f"{folder} is not a run folder: its {CONFIG} cannot be read ({error})."
+            f"{path} is not a run folder: {file} cannot be read ({error})."
         ) from error
+    if not isinstance(found, dict):
+        raise RunFolderError(f"{file} is not a configuration: it should hold a JSON object.")
+    return found
 
 
 def repeated(path: Path, asked: Mapping[str, Any], changed: Sequence[str]) -> dict[str, Any]:
@@ -136,7 +143,7 @@ def repeated(path: Path, asked: Mapping[str, Any], changed: Sequence[str]) -> di
     """
     if changed:
         raise RunFolderError(f"--config repeats a run as it was; leave out {', '.join(changed)}.")
-    found = read_config(path if path.is_dir() else path.parent)
+    found = read_config(path)
     if found.get("command") != asked["command"] or set(asked) - set(found):
         raise RunFolderError(f"{path} is not the configuration of a {asked['command']} run.")
     return {key: found[key] for key in asked}
