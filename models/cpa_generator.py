@@ -18,7 +18,7 @@ from collections.abc import Sequence
 import pyro
 import torch
 from jaxtyping import Float
-from pyro.distributions import MultivariateNormal, Normal, constraints
+from pyro.distributions import MultivariateNormal, Normal, TorchDistribution, constraints
 from torch import Tensor
 
 from pyrolvm.core import Model
@@ -85,11 +85,17 @@ class CPAGenerator(Model):
         self, x: Float[Tensor, "data obs_dim"] | None = None, *, size: int | None = None
     ) -> Tensor:
         """Sample or score observations of shape ``(N, obs_dim)``."""
-        prior = MultivariateNormal(self.prior_loc, scale_tril=self.prior_scale_tril)
         with pyro.plate("data", self.batch_size(x, size), dim=-1):
-            z = pyro.sample("z", prior)
-            mean = self.decoder(z)
-            return pyro.sample("x", Normal(mean, self.noise_scale).to_event(1), obs=x)
+            z = pyro.sample("z", self.prior())
+            return pyro.sample("x", self.likelihood(z), obs=x)
+
+    def prior(self) -> TorchDistribution:
+        """Return p(z), event shape ``(latent_dim,)``."""
+        return MultivariateNormal(self.prior_loc, scale_tril=self.prior_scale_tril)
+
+    def likelihood(self, z: Float[Tensor, "*batch latent_dim"]) -> TorchDistribution:
+        """Return p(x | z), event shape ``(obs_dim,)``."""
+        return Normal(self.decoder(z), self.noise_scale).to_event(1)
 
     @property
     def affine_stack(self) -> AffineGenerator:

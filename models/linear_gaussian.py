@@ -14,7 +14,12 @@ from __future__ import annotations
 import pyro
 import torch
 from jaxtyping import Float
-from pyro.distributions import LowRankMultivariateNormal, MultivariateNormal, Normal
+from pyro.distributions import (
+    LowRankMultivariateNormal,
+    MultivariateNormal,
+    Normal,
+    TorchDistribution,
+)
 from torch import Tensor, nn
 
 from pyrolvm.core import Model
@@ -65,11 +70,17 @@ class LinearGaussian(Model):
         self, x: Float[Tensor, "data obs_dim"] | None = None, *, size: int | None = None
     ) -> Tensor:
         """Sample or score observations of shape ``(N, obs_dim)``."""
-        zeros = self.noise_scale.new_zeros(self.latent_dim)
         with pyro.plate("data", self.batch_size(x, size), dim=-1):
-            z = pyro.sample("z", Normal(zeros, 1.0).to_event(1))
-            mean = self.decoder(z)
-            return pyro.sample("x", Normal(mean, self.noise_scale).to_event(1), obs=x)
+            z = pyro.sample("z", self.prior())
+            return pyro.sample("x", self.likelihood(z), obs=x)
+
+    def prior(self) -> TorchDistribution:
+        """Return p(z), event shape ``(latent_dim,)``."""
+        return Normal(self.noise_scale.new_zeros(self.latent_dim), 1.0).to_event(1)
+
+    def likelihood(self, z: Float[Tensor, "*batch latent_dim"]) -> TorchDistribution:
+        """Return p(x | z), event shape ``(obs_dim,)``."""
+        return Normal(self.decoder(z), self.noise_scale).to_event(1)
 
     def posterior(self, x: Float[Tensor, "data obs_dim"]) -> MultivariateNormal:
         """Return p(z | x): batch shape ``(N,)``, event shape ``(latent_dim,)``."""

@@ -13,8 +13,7 @@ from collections.abc import Sequence
 
 import pyro
 from jaxtyping import Float
-from pyro.distributions import Bernoulli, Normal
-from pyro.distributions.torch_distribution import TorchDistributionMixin
+from pyro.distributions import Bernoulli, Normal, TorchDistribution
 from torch import Tensor
 
 from pyrolvm.core import Model
@@ -60,31 +59,31 @@ class VAE(Model):
         super().__init__()
         if likelihood not in LIKELIHOODS:
             raise UnknownNameError("likelihood", likelihood, LIKELIHOODS)
-        self.latent_dim, self.obs_dim, self.likelihood = latent_dim, obs_dim, likelihood
+        self.latent_dim, self.obs_dim = latent_dim, obs_dim
+        self.is_gaussian = likelihood == "gaussian"
         self.activation = activation
         self.decoder = mlp(latent_dim, tuple(hidden), obs_dim, activation)
         self.noise = LearnedScale(noise_scale, learn=learn_noise) if self.is_gaussian else None
-
-    @property
-    def is_gaussian(self) -> bool:
-        """Whether observations are Gaussian given the latents."""
-        return self.likelihood == "gaussian"
 
     def forward(
         self, x: Float[Tensor, "data obs_dim"] | None = None, *, size: int | None = None
     ) -> Tensor:
         """Sample or score observations of shape ``(N, obs_dim)``."""
-        zeros = next(self.decoder.parameters()).new_zeros(self.latent_dim)
         with pyro.plate("data", self.batch_size(x, size), dim=-1):
-            z = pyro.sample("z", Normal(zeros, 1.0).to_event(1))
-            likelihood = self.observation(self.decoder(z)).to_event(1)
-            return pyro.sample("x", likelihood, obs=None if x is None else x.to(z.dtype))
+            z = pyro.sample("z", self.prior())
+            return pyro.sample("x", self.likelihood(z), obs=None if x is None else x.to(z.dtype))
 
-    def observation(self, output: Tensor) -> TorchDistributionMixin:
-        """Return p(x | z) given the decoder's output, both of shape ``(..., N, obs_dim)``."""
+    def prior(self) -> TorchDistribution:
+        """Return p(z), event shape ``(latent_dim,)``."""
+        zeros = next(self.decoder.parameters()).new_zeros(self.latent_dim)
+        return Normal(zeros, 1.0).to_event(1)
+
+    def likelihood(self, z: Float[Tensor, "*batch latent_dim"]) -> TorchDistribution:
+        """Return p(x | z), event shape ``(obs_dim,)``."""
+        output = self.decoder(z)
         if self.noise is None:
-            return Bernoulli(logits=output)
-        return Normal(output, self.noise())
+            return Bernoulli(logits=output).to_event(1)
+        return Normal(output, self.noise()).to_event(1)
 
     def batch_size(self, x: Tensor | None, size: int | None) -> int:
         """Return the size of the data plate; Bernoulli data must be zeros and ones."""

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pyrolvm.core import Guide, Model, UnknownNameError, serves
+from pyrolvm.core.errors import SettingError
 from pyrolvm.families import FAMILIES
 from pyrolvm.guides import Amortized, Exact, ExactCPA, PerDatum
 from pyrolvm.models import VAE, CPAGenerator, LinearGaussian
@@ -117,14 +118,48 @@ def make_model(text: str, obs_dim: int) -> Model:
         raise SpecificationError(
             text, parts.words[0], "a model takes numbers, widths and key=value"
         )
-    arguments: dict[str, Any] = {"latent_dim": parts.numbers[0] if parts.numbers else 2}
+    arguments: dict[str, Any] = dict(parts.options)
+    if parts.numbers:
+        arguments["latent_dim"] = parts.numbers[0]
     if parts.widths is not None:
         arguments["hidden"] = parts.widths
     if "learn_noise" in inspect.signature(kind).parameters:
-        arguments["learn_noise"] = True
-    arguments |= parts.options
-    _check_options(text, kind, arguments)
-    return kind(obs_dim=obs_dim, **arguments)
+        arguments = {"learn_noise": True, **arguments}
+    return build_model(parts.name, arguments, obs_dim, text)
+
+
+def build_model(
+    name: str, arguments: Mapping[str, Any], obs_dim: int | None = None, text: str | None = None
+) -> Model:
+    """Build a model from its name and its arguments.
+
+    Args:
+        name: A key of :data:`MODELS`.
+        arguments: Of its constructor; ``latent_dim`` is 2, or the width of the data for a model
+            whose observations are as wide as its latents, where it is not given.
+        obs_dim: Dimension of the data, where there are any before there is a model.
+        text: What the user wrote, for messages.
+
+    Raises:
+        UnknownNameError: If the name or an argument is not known.
+        SettingError: If the model makes data of another width.
+    """
+    kind = _known("model", name, MODELS)
+    takes = inspect.signature(kind).parameters
+    filled = dict(arguments)
+    if "obs_dim" in takes and obs_dim is not None:
+        filled.setdefault("obs_dim", obs_dim)
+    if "latent_dim" in takes and takes["latent_dim"].default is inspect.Parameter.empty:
+        square = "obs_dim" not in takes and obs_dim is not None
+        filled.setdefault("latent_dim", obs_dim if square else 2)
+    _check_options(text or name, kind, filled)
+    model = kind(**filled)
+    if obs_dim not in (None, model.obs_dim):
+        raise SettingError(
+            f"{text or name} makes observations of width {model.obs_dim}, but the data have width "
+            f"{obs_dim}. Choose data that this model can have made, or another model."
+        )
+    return model
 
 
 def make_guide(text: str, model: Model) -> Guide:
@@ -181,7 +216,7 @@ def _known(what: str, name: str, known: Mapping[str, Any]) -> Any:
 
 def _check_options(text: str, kind: type, arguments: Mapping[str, Any]) -> None:
     parameters = inspect.signature(kind).parameters
-    takes = [name for name in parameters if name not in ("model", "obs_dim")]
+    takes = [name for name in parameters if name != "model"]
     open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     for key in arguments:
         if key not in takes and not open_ended:

@@ -2,6 +2,7 @@
 
 from pyrolvm.core.capabilities import (
     AffineGenerator,
+    ExplicitJoint,
     HasPosterior,
     PiecewiseAffine,
     VectorLatent,
@@ -34,6 +35,7 @@ __all__ = [
     "DataError",
     "Estimate",
     "EvidenceError",
+    "ExplicitJoint",
     "FactorisationError",
     "Guide",
     "HasPosterior",

@@ -29,6 +29,27 @@ class VectorLatent(Protocol):
 
 
 @runtime_checkable
+class ExplicitJoint(Protocol):
+    """One continuous latent vector, whose prior and likelihood can be had as distributions.
+
+    Guides that follow the gradient of log p(x, z), and quadrature, evaluate them anywhere without
+    running the program.
+    """
+
+    latent_sites: tuple[str, ...]
+    latent_dim: int
+    obs_dim: int
+
+    def prior(self) -> TorchDistribution:
+        """Return p(z), event shape ``(latent_dim,)``."""
+        ...
+
+    def likelihood(self, z: Tensor) -> TorchDistribution:
+        """Return p(x | z) for z of shape ``(..., latent_dim)``, event shape ``(obs_dim,)``."""
+        ...
+
+
+@runtime_checkable
 class HasPosterior(Protocol):
     """The posterior and the evidence are known in closed form."""
 

@@ -15,7 +15,7 @@ from pyro.infer.autoguide import AutoDiagonalNormal, AutoGuide, AutoMultivariate
 from pyro.optim import PyroOptim
 from torch import Tensor
 
-from pyrolvm.core import Data, DataError, Model, log_densities
+from pyrolvm.core import Data, DataError, ExplicitJoint, Model, log_densities
 from pyrolvm.testing.contract import (
     Contract,
     changed,
@@ -104,6 +104,17 @@ class ModelContract(Contract, ABC):
         terms = log_densities(model, prior, data, num_particles=3)
         assert terms.log_joint.shape == (3, self.size)
         assert terms.log_joint.isfinite().all()
+
+    def test_prior_and_likelihood_are_those_of_the_program(self) -> None:
+        model, data = self._pair()
+        if not isinstance(model, ExplicitJoint) or data.positional is None:
+            return
+        values = self._values(trace_of(model, data))
+        z = values[model.latent_sites[0]]
+        told = model.prior().log_prob(z) + model.likelihood(z).log_prob(data.positional)
+        torch.testing.assert_close(
+            told, self._log_joint(model, data, values), rtol=1e-4, atol=1e-4
+        )
 
     def test_wrong_width_is_refused(self) -> None:
         import pytest

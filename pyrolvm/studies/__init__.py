@@ -1,0 +1,1 @@
+"""Sweeps: a grid of configurations, one run folder a cell, one tidy table."""
