@@ -28,6 +28,7 @@ class Exact(Guide):
     """
 
     requires = (HasPosterior,)
+    is_exact = True
 
     def __init__(self, model: Any) -> None:
         super().__init__(model)

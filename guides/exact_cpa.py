@@ -118,6 +118,7 @@ class ExactCPA(Guide):
 
     requires = (PiecewiseAffine,)
     max_latent_dim = 2
+    is_exact = True
 
     def __init__(self, model: Any) -> None:
         super().__init__(model)

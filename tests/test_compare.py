@@ -204,7 +204,7 @@ def test_an_interrupted_comparison_goes_on_to_the_same_result(linear, tmp_path, 
 
 
 def test_the_evidence_of_other_models_is_a_bound_and_named_so():
-    model = models.VAE(2, 4, (8,), activation="tanh")
+    model = models.VAE(3, 4, (8,), activation="tanh")
     found = lvm.compare(
         model,
         {"diagonal": guides.Amortized(model, "diagonal"), "full": guides.Amortized(model, "full")},

@@ -34,11 +34,13 @@ class Guide(PyroModule, metaclass=ProgramMeta):  # type: ignore[metaclass]
             capability with ``latent_dim``; None for any number.
         per_datum: Whether the parameters belong to single data, so that the guide is fitted to the
             data that it is scored on, all rows at once.
+        is_exact: Whether the guide is the posterior itself.
     """
 
     requires: ClassVar[tuple[type, ...]] = ()
     max_latent_dim: ClassVar[int | None] = None
     per_datum: ClassVar[bool] = False
+    is_exact: ClassVar[bool] = False
 
     def __init__(self, model: Any) -> None:
         super().__init__(name=unique_name(type(self)))

@@ -13,6 +13,7 @@ from pyrolvm.diagnostics.importance import (
     tail_length,
 )
 from pyrolvm.diagnostics.overlap import bhattacharyya_squared, sqrt_weight_ess
+from pyrolvm.diagnostics.total_variation import total_variation
 
 __all__ = [
     "GapSplit",
@@ -31,4 +32,5 @@ __all__ = [
     "sqrt_weight_ess",
     "tail_length",
     "to_datatree",
+    "total_variation",
 ]

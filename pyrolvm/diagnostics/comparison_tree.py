@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,8 @@ from pyrolvm.diagnostics.importance import khat_threshold
 if TYPE_CHECKING:
     import xarray as xr
 
+CLOSE = 0.1
+"""Total variation distance below which a guide counts as close to the posterior of a datum."""
 NUM_CHAINS = 4
 KEPT_CELLS = 120_000
 """Draws times data that a tree keeps for each guide; the figures rest on all draws."""
@@ -36,10 +39,12 @@ class Measured:
             oracle was fitted.
         log_evidence: Shape ``(N,)``.
         log_evidence_error: Standard error of the evidence, ``(N,)``.
+        evidence_method: How the evidence was obtained.
         khat: Shape ``(N,)``.
         ess: Effective draws, ``(N,)``.
         bc2: Squared Bhattacharyya coefficient, ``(N,)``; None where the evidence is a bound.
-        sqrt_weight_ess: Its self-normalised stand-in, ``(N,)``.
+        tv: Total variation distance to the posterior, ``(N,)``; None where the evidence is a bound.
+        sqrt_weight_ess: Self-normalised stand-in for ``bc2``, ``(N,)``.
         ms_per_datum: Milliseconds for the posterior of a datum.
         train_seconds: Wall time of training.
         num_particles: Draws that the figures rest on.
@@ -60,9 +65,11 @@ class Measured:
     oracle_elbo: Tensor | None
     log_evidence: Tensor
     log_evidence_error: Tensor
+    evidence_method: str
     khat: Tensor
     ess: Tensor
     bc2: Tensor | None
+    tv: Tensor | None
     sqrt_weight_ess: Tensor
     ms_per_datum: float
     train_seconds: float
@@ -90,6 +97,7 @@ class Measured:
             "approximation_gap": unknown if split is None else split.approximation,
             "amortization_gap": unknown if split is None else split.amortization,
             "bc2": unknown if self.bc2 is None else self.bc2,
+            "tv": unknown if self.tv is None else self.tv,
             "sqrt_weight_ess": self.sqrt_weight_ess,
             "khat": self.khat,
             "ess": self.ess,
@@ -127,12 +135,14 @@ def _row(each: Measured) -> dict[str, Any]:
         "parameters": each.parameters,
     }
     for name in (
-        "elbo", "log_evidence", "gap", "approximation_gap", "amortization_gap", "bc2",
+        "elbo", "log_evidence", "gap", "approximation_gap", "amortization_gap", "bc2", "tv",
     ):  # fmt: skip
         estimate = mean_over_data(per_datum[name])
         row[name], row[f"{name}_se"] = estimate.value, estimate.standard_error
     threshold = khat_threshold(each.num_particles)
     return row | {
+        "tv_share": math.nan if each.tv is None else (each.tv <= CLOSE).double().mean().item(),
+        "evidence_method": each.evidence_method,
         "sqrt_weight_ess": each.sqrt_weight_ess.mean().item(),
         "khat_median": each.khat.quantile(0.5, interpolation="lower").item(),
         "khat_share_above": (each.khat > threshold).double().mean().item(),

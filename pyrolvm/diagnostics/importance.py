@@ -80,13 +80,15 @@ def pareto_khat(log_weights: LogWeights) -> PerDatum:
     r"""Tail shape k̂ of each datum's importance weights.
 
     Weights that agree to rounding are one value: an exact guide, whose weights all equal p(x), has
-    k̂ = −∞. So has a datum whose largest weight fills the whole tail (a discrete latent variable).
+    k̂ = −∞. Where the largest weight fills the whole tail but others are smaller (a discrete latent
+    variable), the tail is cut at the largest of those: k̂ is then finite and far below 0, as for
+    any bounded weight.
 
     Args:
         log_weights: Log importance weights in nats, shape ``(K, N)``.
 
     Returns:
-        Shape ``(N,)``; −∞ where the tail is constant, +∞ where fewer than 5 weights exceed the
+        Shape ``(N,)``; −∞ where all weights are equal, +∞ where fewer than 5 weights exceed the
         cutoff (always so for K ≤ 20, unless all weights are equal) or every weight is 0.
 
     Raises:
@@ -120,7 +122,7 @@ def khat_standard_error(khat: PerDatum, num_particles: int) -> PerDatum:
 def psis(log_weights: LogWeights) -> tuple[LogWeights, PerDatum]:
     """Pareto-smoothed log weights, normalised over particles, and k̂.
 
-    Where k̂ is infinite nothing is smoothed: the normalised weights come back as they were.
+    Where k̂ is infinite, or the largest weights are all equal, nothing is smoothed: the normalised weights come back as they were.
 
     Args:
         log_weights: Log importance weights in nats, shape ``(K, N)``.
@@ -173,13 +175,17 @@ def effective_sample_size(log_weights: LogWeights) -> PerDatum:
 
 
 class _Tails(NamedTuple):
-    """The M largest log weights of each datum, ascending, shifted so that the largest is 0."""
+    """The M largest log weights of each datum, ascending, shifted so that the largest is 0.
+
+    ``constant`` says that all weights are equal, ``tied`` that the M + 1 largest are.
+    """
 
     log_values: Tails
     positions: Tensor
     log_cutoff: Tensor
     exceeds: Tensor
     constant: Tensor
+    tied: Tensor
 
 
 def _tails(log_weights: LogWeights) -> Iterator[tuple[Tensor, _Tails]]:
@@ -199,15 +205,16 @@ def _cut(rows: Tensor, length: int, tolerance: Tensor) -> _Tails:
     size = rows.shape[1]
     top, positions = rows.topk(min(length + 1, size), dim=1)
     log_tiny = math.log(torch.finfo(rows.dtype).tiny)
-    log_cutoff = top[:, -1:].clamp(min=log_tiny)
-    spread = top[:, :1] - (rows.amin(1, keepdim=True) if length < SHORTEST_TAIL else log_cutoff)
+    below = rows.masked_fill(rows >= top[:, :1] - tolerance, -math.inf).amax(1, keepdim=True)
+    log_cutoff = torch.minimum(top[:, -1:], below).clamp(min=log_tiny)
     values = top[:, :length].flip(1)
     return _Tails(
         log_values=values,
         positions=positions[:, :length].flip(1),
         log_cutoff=log_cutoff,
         exceeds=values > log_cutoff + tolerance,
-        constant=(spread <= tolerance).squeeze(1) & ~top[:, 0].isneginf() & (size > 1),
+        constant=below.isneginf().squeeze(1) & ~rows.isneginf().any(1) & (size > 1),
+        tied=top[:, -1:] >= top[:, :1] - tolerance,
     )
 
 
@@ -226,5 +233,5 @@ def _fit(tails: _Tails) -> tuple[PerDatum, Tails]:
     rank = torch.arange(width, device=cutoff.device) - width + counts[:, None].double()
     levels = ((rank + 0.5) / counts[:, None]).clamp(0.0, 1.0)
     smoothed = cutoff + generalized_pareto_quantile(levels, shape, scale)
-    usable = tails.exceeds & khat.isfinite()[:, None]
+    usable = tails.exceeds & khat.isfinite()[:, None] & ~tails.tied
     return khat, torch.where(usable, smoothed.log().clamp(max=0.0), tails.log_values)

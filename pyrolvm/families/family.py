@@ -58,6 +58,18 @@ class Family(ABC):
             scale_tril: Lower Cholesky factor of the covariance, shape ``(..., D, D)``.
         """
 
+    def from_draws(self, draws: Float[Tensor, "draws *batch D"]) -> Float[Tensor, "*batch P"]:
+        """Return a member near the distribution that draws come from: by their moments.
+
+        Args:
+            draws: Shape ``(K, ..., D)``.
+        """
+        loc = draws.mean(0)
+        centred = draws - loc
+        covariance = torch.einsum("k...i,k...j->...ij", centred, centred) / len(draws)
+        jitter = 1e-8 * torch.eye(self.dim, dtype=draws.dtype, device=draws.device)
+        return self.from_gaussian(loc, torch.linalg.cholesky(covariance + jitter))
+
     @property
     def initial(self) -> Float[Tensor, " P"]:
         """Parameters of (about) the standard normal."""

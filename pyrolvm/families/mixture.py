@@ -9,6 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from pyrolvm.core.errors import SettingError
+from pyrolvm.core.errors import SettingError
 from pyrolvm.families.family import Family, positive
 from pyrolvm.families.gaussian_mixture import GaussianMixture
 from pyrolvm.families.triangular import num_scale_parameters, raw_of_scale_tril, scale_tril
@@ -64,6 +66,57 @@ class Mixture(Family):
         raw = raw.expand(*loc.shape[:-1], self.num_components, -1)
         logits = loc.new_zeros(*loc.shape[:-1], self.num_components)
         return torch.cat([logits, locs.flatten(-2), raw.flatten(-2)], -1)
+
+    def from_gaussians(
+        self,
+        locs: Float[Tensor, "*batch C D"],
+        scale_trils: Float[Tensor, "*batch C D D"],
+        log_weights: Float[Tensor, "*batch C"],
+    ) -> Float[Tensor, "*batch P"]:
+        """Return the parameters of a mixture of these Gaussians.
+
+        Args:
+            locs: Means, shape ``(..., C, D)``.
+            scale_trils: Lower Cholesky factors of the covariances, shape ``(..., C, D, D)``.
+            log_weights: Logarithms of the weights up to a constant, shape ``(..., C)``.
+
+        Raises:
+            SettingError: If there are not as many Gaussians as components.
+        """
+        if locs.shape[-2:] != (self.num_components, self.dim):
+            raise SettingError(
+                f"{self} needs {self.num_components} Gaussians in {self.dim} dimensions, but got "
+                f"means of shape {tuple(locs.shape)}."
+            )
+        raw = raw_of_scale_tril(scale_trils)
+        return torch.cat([log_weights, locs.flatten(-2), raw.flatten(-2)], -1)
+
+    def from_gaussians(
+        self,
+        locs: Float[Tensor, "*batch C D"],
+        scale_trils: Float[Tensor, "*batch C D D"],
+        log_weights: Float[Tensor, "*batch C"],
+    ) -> Float[Tensor, "*batch P"]:
+        """Return the parameters of exactly this mixture.
+
+        Args:
+            locs: Means of the C components, shape ``(..., C, D)``.
+            scale_trils: Lower Cholesky factors of their covariances, shape ``(..., C, D, D)``.
+            log_weights: Log weights in nats, normalised or not, shape ``(..., C)``.
+
+        Raises:
+            SettingError: If the shapes are not those of this family.
+        """
+        wanted = (self.num_components, self.dim)
+        found = (locs.shape[-2:], scale_trils.shape[-3:], log_weights.shape[-1:])
+        if found != (wanted, (*wanted, self.dim), wanted[:1]):
+            raise SettingError(
+                f"{self!r} needs locs (..., C, D), scale_trils (..., C, D, D) and log_weights "
+                f"(..., C) with C = {wanted[0]} and D = {self.dim}, but they end in "
+                f"{', '.join(str(tuple(shape)) for shape in found)}."
+            )
+        raw = raw_of_scale_tril(scale_trils)
+        return torch.cat([log_weights, locs.flatten(-2), raw.flatten(-2)], -1)
 
     def covariance(self, parameters: Float[Tensor, "*batch P"]) -> Float[Tensor, "*batch D D"]:
         """Return the covariance of the mixture."""

@@ -24,6 +24,7 @@ from pyrolvm.core import (
 from pyrolvm.core.pairing import offers
 from pyrolvm.diagnostics import iwae, iwae_standard_error
 from pyrolvm.guides import ExactCPA
+from pyrolvm.inference.quadrature import is_in_reach, quadrature_evidence
 
 
 @dataclass(frozen=True)
@@ -32,8 +33,9 @@ class Evidence:
 
     Args:
         value: In nats, shape ``(N,)``.
-        standard_error: Shape ``(N,)``; 0 where it is exact.
-        method: ``"exact"``, or ``"iwae (K=1000, full)"``: the bound, its particles, its guide.
+        standard_error: Shape ``(N,)``; 0 where it is exact, the error of quadrature.
+        method: ``"exact"``, ``"enumerated"``, ``"quadrature"``, or ``"iwae (K=1000, full)"``: the
+            bound, its particles, its guide.
         is_bound: Whether ``value`` is a lower bound in expectation.
     """
 
@@ -97,18 +99,25 @@ def log_evidence(model: Any, x: Float[Tensor, "data obs_dim"]) -> Float[Tensor, 
 
 
 def exact_evidence(model: Callable[..., Any], data: Any) -> Evidence | None:
-    """Exact evidence of a model in double precision, or None where the model does not offer it.
+    """Evidence of a model in double precision that rests on no guide, or None where there is none.
+
+    It is exact where the model offers it, and comes from quadrature for other models with prior
+    and likelihood at hand and one or two latents.
 
     Args:
         model: A Pyro program.
         data: What it observes.
     """
-    rows = Data.of(data)
-    if not has_exact_evidence(model) or rows.only is None:
+    x = Data.of(data).only
+    if x is None:
         return None
     with evaluating(model):
-        value = log_evidence(model, rows.only.double())
-    return Evidence(value, torch.zeros_like(value), "exact", is_bound=False)
+        if has_exact_evidence(model):
+            value = log_evidence(model, x.double())
+            method = getattr(model, "evidence_method", "exact")
+            return Evidence(value, torch.zeros_like(value), method, is_bound=False)
+        found = quadrature_evidence(model, x.double()) if is_in_reach(model) else None
+    return None if found is None else Evidence(*found, "quadrature", is_bound=False)
 
 
 def iwae_evidence(log_weights: Float[Tensor, "particle data"], guide: str) -> Evidence:

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from pyrolvm.core import Data, Guide, Model, predictive, prior_predictive
 from pyrolvm.core.randomness import own_randomness
-from pyrolvm.diagnostics import bhattacharyya_squared, sqrt_weight_ess
+from pyrolvm.diagnostics import bhattacharyya_squared, sqrt_weight_ess, total_variation
 from pyrolvm.diagnostics.comparison_tree import Measured, kept_draws
-from pyrolvm.inference.evidence import Evidence, exact_evidence, iwae_evidence
+from pyrolvm.inference.evidence import Evidence, iwae_evidence
 from pyrolvm.inference.oracle import Oracles
 from pyrolvm.inference.scoring import num_parameters, score
 
@@ -49,7 +49,7 @@ def measure(name: str, training: Training, oracles: Oracles) -> tuple[Measured, 
     scored, settings = oracles.scored, oracles.settings
     found = score(model, guide, scored, num_particles=settings.num_particles, seed=settings.seed)
     weights, densities = found.log_weights, found.densities
-    exact = exact_evidence(model, scored)
+    exact = oracles.evidence(model)
     evidence = exact or iwae_evidence(weights, name)
     kept = kept_draws(len(weights), weights.shape[1])
     family = getattr(guide, "family", None)
@@ -65,7 +65,9 @@ def measure(name: str, training: Training, oracles: Oracles) -> tuple[Measured, 
         log_evidence_error=evidence.standard_error,
         khat=found.khat,
         ess=found.ess,
+        evidence_method=evidence.method,
         bc2=None if exact is None else bhattacharyya_squared(weights, exact.value)[0],
+        tv=None if exact is None else total_variation(weights, exact.value)[0],
         sqrt_weight_ess=sqrt_weight_ess(weights),
         ms_per_datum=found.ms_per_datum + cost,
         train_seconds=training.seconds,
@@ -105,7 +107,10 @@ def with_evidence(
     best = max(evidence.values(), key=lambda each: each.value.mean().item())
     shared = {
         name: dataclasses.replace(
-            each, log_evidence=best.value, log_evidence_error=best.standard_error
+            each,
+            log_evidence=best.value,
+            log_evidence_error=best.standard_error,
+            evidence_method=best.method,
         )
         for name, each in measured.items()
     }
@@ -113,8 +118,8 @@ def with_evidence(
 
 
 def _amortizes_nothing(guide: Any) -> bool:
-    """Whether a guide has parameters of each datum's own, or none because it is exact."""
-    return isinstance(guide, Guide) and (guide.per_datum or not list(guide.parameters()))
+    """Whether a guide has parameters of each datum's own, or is the posterior itself."""
+    return isinstance(guide, Guide) and (guide.per_datum or guide.is_exact)
 
 
 def is_per_datum(guide: Any) -> bool:

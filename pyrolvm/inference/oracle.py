@@ -11,16 +11,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pyrolvm.core import Data, Model, log_densities
+from pyrolvm.core import Data, HasPosterior, Model, evaluating, log_densities
+from pyrolvm.core.pairing import offers
 from pyrolvm.core.randomness import own_randomness
+from pyrolvm.families import Family, Mixture
 from pyrolvm.fit import Fit, fit
-from pyrolvm.guides import Amortized, PerDatum
-from pyrolvm.inference.laplace import laplace_approximation
+from pyrolvm.guides import PerDatum
+from pyrolvm.guides.per_datum import Encoder
+from pyrolvm.inference.evidence import Evidence, exact_evidence
+from pyrolvm.inference.laplace import Modes, laplace_approximation
 from pyrolvm.inference.scoring import score
 
 LEARNING_RATE = 0.03
 TRAINING_PARTICLES = 16
 JUDGING_PARTICLES = 200
+POSTERIOR_DRAWS = 1000
 GAUSSIAN_FAMILIES = ("diagonal", "full")
 
 
@@ -56,12 +61,17 @@ def file_name(name: str) -> str:
     return re.sub(r"[^\w.-]+", "-", name)
 
 
-def same_family(amortized: Any, guide: Any) -> bool:
+def is_encoder(guide: Any) -> bool:
+    """Whether a guide puts out the parameters of a family for each datum by shared weights."""
+    return isinstance(guide, Encoder) and not isinstance(guide, PerDatum)
+
+
+def same_family(encoder: Any, guide: Any) -> bool:
     """Whether an encoder and a per-datum guide search the same family."""
     return (
-        isinstance(amortized, Amortized)
+        is_encoder(encoder)
         and isinstance(guide, PerDatum)
-        and repr(amortized.family) == repr(guide.family)
+        and repr(encoder.family) == repr(guide.family)
     )
 
 
@@ -103,8 +113,15 @@ class Oracles:
     ) -> None:
         self.pairs, self.scored, self.settings = pairs, scored, settings
         self._gaussians: list[tuple[Any, PerDatum]] = []
-        self._laplace: dict[int, tuple[Tensor, Tensor]] = {}
+        self._modes: dict[tuple[int, int], Modes] = {}
+        self._evidence: dict[int, Evidence | None] = {}
         self._elbos: dict[str, Tensor | None] = {}
+
+    def evidence(self, model: Any) -> Evidence | None:
+        """Evidence of a model on the scored data, where it rests on no guide; found once."""
+        if id(model) not in self._evidence:
+            self._evidence[id(model)] = exact_evidence(model, self.scored)
+        return self._evidence[id(model)]
 
     def elbo(self, name: str) -> Tensor | None:
         """ELBO of the best member of a guide's family, from fresh draws.
@@ -131,7 +148,7 @@ class Oracles:
 
     def _oracle_elbo(self, name: str) -> Tensor | None:
         model, guide = self.pairs[name]
-        if not isinstance(guide, Amortized) or not self.settings.steps:
+        if not is_encoder(guide) or not self.settings.steps:
             return None
         own = (g for m, g in self.pairs.values() if m is model and same_family(guide, g))
         oracle = next(own, None) or self._fitted(name, model, guide)
@@ -139,7 +156,7 @@ class Oracles:
             self._gaussians.append((model, oracle))
         return self._score(model, oracle)
 
-    def fit(self, name: str, model: Any, oracle: PerDatum, encoder: Amortized | None) -> Fit:
+    def fit(self, name: str, model: Any, oracle: PerDatum, encoder: Encoder | None) -> Fit:
         """Fit an oracle to the scored data from the best of several starts.
 
         Where the fit ends below its start for a datum, the start is kept.
@@ -160,12 +177,13 @@ class Oracles:
         return result
 
     def _starts(
-        self, model: Any, oracle: PerDatum, x: Tensor, encoder: Amortized | None
+        self, model: Any, oracle: PerDatum, x: Tensor, encoder: Encoder | None
     ) -> list[Tensor]:
         """Members of the oracle's family to start from, one for each datum, shape ``(N, P)`` each.
 
-        They come from the encoder, from the solutions of simpler families, and from Laplace's
-        approximation, which finds modes that the encoder overlooks.
+        They come from the encoder, from the solutions of simpler families, from the posterior's
+        own draws where it is known, and from Laplace's approximation, which finds modes that the
+        encoder overlooks.
         """
         family = oracle.family
         dtype = x.dtype if x.is_floating_point() else torch.get_default_dtype()
@@ -176,13 +194,27 @@ class Oracles:
                 for other, simpler in self._gaussians
                 if other is model
             ]
+            if offers(model, HasPosterior):
+                starts.append(family.from_draws(self._posterior_draws(model, x)).to(dtype))
         if isinstance(model, Model):
-            if id(model) not in self._laplace:
-                found = laplace_approximation(model, x, seed=self.settings.seed)
-                self._laplace[id(model)] = found
-            loc, scale_tril = self._laplace[id(model)]
-            starts.append(family.from_gaussian(loc.to(dtype), scale_tril.to(dtype)))
+            starts.append(self._from_modes(model, x, family).to(dtype))
         return starts or [family.initial.to(x.device, dtype).expand(len(x), -1)]
+
+    def _posterior_draws(self, model: Any, x: Tensor) -> Tensor:
+        """Exact draws, shape ``(K, N, S)``."""
+        with evaluating(model), own_randomness(self.settings.seed):
+            return model.posterior(x.double()).sample(torch.Size([POSTERIOR_DRAWS]))
+
+    def _from_modes(self, model: Model, x: Tensor, family: Family) -> Tensor:
+        """Members near Laplace's approximation; a mixture gets one mode for each component."""
+        number = family.num_components if isinstance(family, Mixture) else 1
+        if (id(model), number) not in self._modes:
+            found = laplace_approximation(model, x, number, seed=self.settings.seed)
+            self._modes[id(model), number] = found
+        modes = self._modes[id(model), number]
+        if isinstance(family, Mixture):
+            return family.from_gaussians(modes.loc, modes.scale_tril, modes.log_weight)
+        return family.from_gaussian(modes.loc[:, 0], modes.scale_tril[:, 0])
 
     def _best(self, model: Any, oracle: PerDatum, x: Tensor, candidates: list[Tensor]) -> Tensor:
         """Take for each datum the candidate of the largest ELBO; no score rests on these draws."""
@@ -195,7 +227,7 @@ class Oracles:
         best = torch.stack(elbos).argmax(0).to(x.device)
         return torch.stack(candidates)[best, torch.arange(len(x), device=x.device)]
 
-    def _fitted(self, name: str, model: Any, guide: Amortized) -> PerDatum:
+    def _fitted(self, name: str, model: Any, guide: Encoder) -> PerDatum:
         oracle = PerDatum(guide.model, guide.family)
         self.fit(f"{name}.oracle", model, oracle, guide)
         return oracle

@@ -28,6 +28,8 @@ def measured(**changes):
         khat=torch.tensor([0.1, 0.2, 0.3, 0.4, 0.9, torch.inf]),
         ess=torch.full((N,), 20.0),
         bc2=torch.full((N,), 0.8),
+        tv=torch.full((N,), 0.2),
+        evidence_method="exact",
         sqrt_weight_ess=torch.full((N,), 0.9),
         ms_per_datum=0.5,
         train_seconds=2.0,
@@ -72,7 +74,7 @@ def test_constant_weights_have_a_median_of_minus_infinity():
 
 
 def test_without_oracle_or_evidence_the_columns_are_nan():
-    row = table({"plain": measured(oracle_elbo=None, bc2=None)}).sel(guide="plain")
+    row = table({"plain": measured(oracle_elbo=None, bc2=None, tv=None)}).sel(guide="plain")
     assert np.isnan(row.approximation_gap)
     assert np.isnan(row.bc2)
     assert row.gap == pytest.approx(1.0)

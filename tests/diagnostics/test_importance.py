@@ -106,10 +106,20 @@ class TestTail:
     def test_single_draw_says_nothing(self):
         assert pareto_khat(torch.zeros(1, 2)).isposinf().all()
 
-    def test_largest_weight_that_fills_the_tail_is_bounded(self):
+    @pytest.mark.parametrize("lower", [-0.01, -2.0, -50.0, -math.inf])
+    @pytest.mark.parametrize("number", [1, 600, 904])
+    def test_ties_that_fill_the_tail_are_bounded_but_not_constant(self, number, lower):
         log_weights = torch.zeros(1000, 1)
-        log_weights[:600] = -2.0
-        assert pareto_khat(log_weights).item() == -math.inf
+        log_weights[:number] = lower
+        smoothed, khat = psis(log_weights)
+        assert -math.inf < khat.item() < 0
+        torch.testing.assert_close(smoothed, log_weights.double().log_softmax(0))
+
+    def test_ties_that_just_fill_the_tail_are_like_those_that_nearly_do(self):
+        log_weights = torch.zeros(1000, 2)
+        log_weights[:904, 0], log_weights[:906, 1] = -2.0, -2.0
+        filling, nearly = pareto_khat(log_weights).tolist()
+        assert filling == pytest.approx(nearly, abs=0.2)
 
     def test_ties_at_the_cutoff_do_not_count_as_exceedances(self):
         log_weights = weights_of_spread(1000, 1)

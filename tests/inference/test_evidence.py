@@ -96,7 +96,7 @@ def test_in_a_comparison_it_is_double_whatever_the_model(model, x):
 
 class TestRefusals:
     def test_no_closed_form(self):
-        model = models.VAE(2, 4, likelihood="bernoulli")
+        model = models.VAE(3, 4, likelihood="bernoulli")
         assert not has_exact_evidence(model)
         assert exact_evidence(model, torch.zeros(2, 4)) is None
         with pytest.raises(EvidenceError, match=r"VAE has neither a closed form.*diagnose"):

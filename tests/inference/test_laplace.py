@@ -14,7 +14,8 @@ def test_it_is_the_posterior_of_a_linear_gaussian_model():
     torch.manual_seed(0)
     model = models.LinearGaussian(2, 4, noise_scale=0.7).double()
     x = torch.randn(70, 4)
-    loc, scale_tril = laplace_approximation(model, x)
+    found = laplace_approximation(model, x)
+    loc, scale_tril = found.loc[:, 0], found.scale_tril[:, 0]
     truth = model.posterior(x.double())
     assert torch.allclose(loc, truth.mean, atol=1e-9)
     assert torch.allclose(scale_tril @ scale_tril.mT, truth.covariance_matrix, atol=1e-9)
@@ -31,8 +32,29 @@ def two_modes():
 
 def test_it_finds_the_mode_that_holds_the_mass():
     model, x = two_modes()
-    loc, _ = laplace_approximation(model, x)
+    loc = laplace_approximation(model, x).loc
     assert ((loc > 1.3) & (loc < 1.6)).all()
+
+
+def test_it_finds_both_modes_with_their_shares_of_the_mass():
+    model, x = two_modes()
+    found = laplace_approximation(model, x, 2)
+    order = found.loc[..., 0].argsort(1)
+    loc = found.loc[..., 0].gather(1, order)
+    exact = guides.ExactCPA(model).posterior(x[:1])
+    right = (exact.sample((20_000,)) > 0).double().mean()
+    assert torch.allclose(loc, torch.tensor([[-2.4, 1.46]]).double().expand(20, 2), atol=0.1)
+    share = found.log_weight.exp().gather(1, order)[:, 1]
+    assert torch.allclose(share, right.expand(20), atol=0.02)
+
+
+def test_components_beyond_the_modes_share_them():
+    model, x = two_modes()
+    found = laplace_approximation(model, x, 5)
+    assert torch.allclose(found.log_weight.exp().sum(1), torch.ones(20).double())
+    right = (found.log_weight.exp() * (found.loc[..., 0] > 0)).sum(1)
+    assert torch.allclose(right, torch.tensor(0.88).double().expand(20), atol=0.03)
+    assert len(found.loc[0].unique()) == 5
 
 
 def test_an_oracle_leaves_the_mode_in_which_its_encoder_was_caught():
