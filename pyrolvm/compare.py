@@ -28,7 +28,8 @@ from torch import Tensor, nn
 
 from pyrolvm.core import Data, DataError, Model
 from pyrolvm.core.copying import copied
-from pyrolvm.core.errors import SettingError, require_at_least
+from pyrolvm.core.errors import SettingError, require_at_least, require_seed
+from pyrolvm.core.programs import require_guides, require_pair
 from pyrolvm.core.threads import limited_threads
 from pyrolvm.diagnostics import khat_threshold
 from pyrolvm.diagnostics.comparison_tree import comparison_tree
@@ -83,12 +84,13 @@ class Comparison:
         return Path(write(self.tree, Path(path)))
 
     def __str__(self) -> str:
-        from pyrolvm.report import format_cells
+        from pyrolvm.report import format_cells, unit
 
         headers, rows = format_cells(self.tree)
         widths = [max(len(row[i]) for row in [headers, *rows]) for i in range(len(headers))]
         lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in [headers, *rows]]
-        evidence = f"Evidence: {self.tree.attrs['evidence_method']}. All densities in nats."
+        method = self.tree.attrs["evidence_method"]
+        evidence = f"Evidence: {method}. Densities in {unit(self.tree)}."
         return "\n".join([f"Scored: {self.tree.attrs['scored']}", *lines, evidence])
 
     def _repr_html_(self) -> str:
@@ -156,8 +158,8 @@ def compare(
     """
     require_at_least(0, steps=steps, oracle_steps=oracle_steps, num_pictures=num_pictures)
     require_at_least(2, num_particles=num_particles)
-    if not guides:
-        raise SettingError("compare needs at least one guide, but the mapping is empty.")
+    require_seed(seed)
+    require_guides(model, guides)
     if train not in ("guides", "together", "nothing"):
         raise SettingError(
             f"train should be 'guides', 'together' or 'nothing', but it is {train!r}."
@@ -219,6 +221,7 @@ def diagnose(
     Returns:
         A comparison with a single row.
     """
+    require_pair(model, guide)
     return compare(
         model,
         {getattr(guide, "__name__", type(guide).__name__): guide},

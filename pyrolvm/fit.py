@@ -19,10 +19,11 @@ from torch import Tensor
 
 from pyrolvm.core import Data, FactorisationError, Model, evaluating
 from pyrolvm.core.checkpoint import tensor_digest
-from pyrolvm.core.errors import require_at_least
+from pyrolvm.core.errors import require_at_least, require_seed
 from pyrolvm.core.guide import keep_the_contract
 from pyrolvm.core.matching import run_once
 from pyrolvm.core.program_state import parameter_name, state_digest
+from pyrolvm.core.programs import require_pair
 from pyrolvm.core.randomness import own_randomness
 from pyrolvm.core.reachable import reachable_modules
 from pyrolvm.core.sites import DATA_PLATE, data_dim
@@ -131,6 +132,8 @@ def fit(
             keeps the last good state in model, guide and checkpoint.
         CheckpointError: If the checkpoint cannot be read or belongs to another fit.
     """
+    require_pair(model, guide)
+    require_seed(seed)
     require_at_least(0, steps=steps)
     require_at_least(1, num_particles=num_particles, checkpoint_every=checkpoint_every)
     rows = Data.of(data)

@@ -13,7 +13,7 @@ from torch import Tensor
 from pyrolvm.compare import compare, hold_out
 from pyrolvm.core import Data, Guide, Model
 from pyrolvm.core.checkpoint import save_tensors
-from pyrolvm.core.errors import DeviceError, require_at_least
+from pyrolvm.core.errors import DeviceError, require_at_least, require_seed
 from pyrolvm.core.program_state import program_state
 from pyrolvm.core.randomness import own_randomness
 from pyrolvm.datasets import Dataset, load
@@ -24,6 +24,9 @@ from pyrolvm.report.run_folder import RunFolder, default_folder
 
 if TYPE_CHECKING:
     import xarray as xr
+
+MOST_ORACLE_STEPS = 800
+"""Steps in which per-datum guides are fitted, where training takes as many."""
 
 
 def run_compare(config: dict[str, Any], out: Path | None) -> tuple[Path, xr.DataTree, bool]:
@@ -38,18 +41,19 @@ def run_compare(config: dict[str, Any], out: Path | None) -> tuple[Path, xr.Data
     """
     require_at_least(0, steps=config["steps"])
     require_at_least(2, particles=config["particles"])
-    config = {**config, "data_digest": _digest(config["data"])}
-    path = out or default_folder(config)
+    require_seed(config["seed"])
     dataset = load(config["data"], seed=config["seed"])
     train, test, scored = _split(dataset, config["seed"])
     _check_device(config["device"])
     with own_randomness(config["seed"]):
         model = make_model(config["model"], dataset.dim)
-        names = config["guides"] or default_guides(model)
+        names = config["guides"] or list(default_guides(model))
         guides = {name: _made(name, model, train) for name in names}
         trainer = _made("amortized:full", model, train)
     model.check_data(Data.of(train))
     model.check_data(Data.of(test))
+    config = {**config, "guides": names, "data_digest": _digest(config["data"])}
+    path = out or default_folder(config)
     folder = RunFolder(path, config)
     if folder.is_finished:
         return path, folder.read(), False
@@ -70,6 +74,7 @@ def run_compare(config: dict[str, Any], out: Path | None) -> tuple[Path, xr.Data
         train.to(device),
         test.to(device),
         steps=config["steps"],
+        oracle_steps=min(MOST_ORACLE_STEPS, config["steps"]),
         num_particles=config["particles"],
         seed=config["seed"],
         folder=path,
@@ -97,6 +102,7 @@ def run_fit(config: dict[str, Any], out: Path | None) -> str:
         One sentence about the fit.
     """
     require_at_least(0, steps=config["steps"])
+    require_seed(config["seed"])
     config = {**config, "data_digest": _digest(config["data"])}
     dataset = load(config["data"], seed=config["seed"])
     _check_device(config["device"])

@@ -16,6 +16,7 @@ import pandas as pd
 import pytest
 
 from pyrolvm.cli import app, main
+from pyrolvm.diagnostics import arviz_export
 
 SMALL = [
     "--model", "cpa-generator:1:6", "--data", "circle", "--steps", "30", "--particles", "40",
@@ -73,6 +74,13 @@ def test_a_comparison_writes_a_whole_run_folder(finished):
     assert "amortized:diagonal:8" in done.stdout
     assert "Scored: circle" in done.stdout
     assert "step" in done.stderr  # progress bars
+
+
+def test_files_have_the_modes_of_any_new_file(finished):
+    folder, _ = finished
+    (folder.parent / "any").touch()
+    usual = (folder.parent / "any").stat().st_mode
+    assert {path.stat().st_mode for path in folder.rglob("*") if path.is_file()} == {usual}
 
 
 def test_a_finished_comparison_prints_its_stored_result(finished, capsys):
@@ -153,6 +161,22 @@ def test_the_default_folder_is_named_by_the_configuration(capsys, tmp_path):
     assert "nats a datum" in capsys.readouterr().out
 
 
+def test_the_configuration_names_the_guides_that_were_chosen_for_the_user(tmp_path, capsys):
+    arguments = ["compare", "--model", "linear-gaussian:1", "--data", "circle", "--steps", "2",
+                 "--particles", "20", "--seed", str(2**63 - 1)]  # fmt: skip
+    assert run(*arguments) == 0
+    (folder,) = (tmp_path / "runs").iterdir()
+    chosen = json.loads((folder / "config.json").read_text())["guides"]
+    assert {"full", "per-datum", "exact-cpa"} <= set(chosen)
+    named = [part for name in chosen for part in ("--guide", name)]
+    capsys.readouterr()
+    assert run(*arguments, *named) == 0
+    assert "stored result" in capsys.readouterr().out
+    tree = arviz_export.load(folder / "comparison.nc")
+    assert tree["per-datum/training"].sizes["step"] == 2
+    assert tree.attrs["seed"] == 2**63 - 1
+
+
 def test_a_file_of_ones_own_is_data_too(capsys, tmp_path):
     np.save(tmp_path / "mine.npy", np.random.default_rng(0).normal(size=(40, 3)).astype("float32"))
     arguments = ["--model", "linear-gaussian:1", "--data", "mine.npy", "--steps", "5",
@@ -172,6 +196,8 @@ def test_a_file_of_ones_own_is_data_too(capsys, tmp_path):
         (["compare", "--stepz", "3"], ["--stepz", "--steps"]),
         (["compare", "--steps", "many"], ["--steps", "many"]),
         (["compare", "--steps", "-1"], ["steps", "-1"]),
+        (["compare", "--seed", "-1"], ["seed", "-1", "from 0 to 2**63 - 1"]),
+        (["fit", "--seed", str(2**64)], ["seed", str(2**64), "from 0 to 2**63 - 1"]),
         (["compare", "--particles", "1"], ["particles", "2", "1"]),
         (["compare", "--data", "missing.npy"], ["missing.npy"]),
         (["compare", "--config", "nowhere"], ["config.json"]),

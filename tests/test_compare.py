@@ -25,18 +25,6 @@ QUICK: dict[str, Any] = {
 }
 
 
-@pytest.fixture(scope="module")
-def linear():
-    """A factor model whose posterior is correlated, and data from it."""
-    torch.manual_seed(3)
-    model = models.LinearGaussian(2, 4, noise_scale=0.5, isotropic=False)
-    with torch.no_grad():
-        loading = torch.tensor([[1.0, 0.8], [0.9, 1.0], [1.1, 0.2], [0.3, 1.0]])
-        model.get_parameter("decoder.0.weight").copy_(loading)
-        x = model(size=300)
-    return model, x
-
-
 def mean_field_gap(model):
     """KL from the best factorised Gaussian to a Gaussian posterior of this precision."""
     precision = torch.linalg.inv(model.posterior(torch.zeros(1, 4)).covariance_matrix[0]).double()
@@ -302,6 +290,34 @@ def test_a_guide_that_misses_a_site_is_refused(linear):
     model, x = linear
     with pytest.raises(SiteError, match="'z'"):
         lvm.compare(model, {"none": lambda x: None}, x, train="nothing")
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"a": "diagonal"}, r"'diagonal'.*guides.Amortized\(model, family='diagonal'\)"),
+        ([guides.Exact], 'got a list. Pass a mapping such as {"full": guide}'),
+        ({"a": guides.Exact}, r"it is the class Exact. .*Exact\(\.\.\.\)"),
+        ({3: guides.Exact}, "name of a guide should be a text, but one is 3"),
+    ],
+)
+def test_guides_that_are_no_programs_by_name_are_refused(linear, given, sentence):
+    with pytest.raises(SettingError, match=sentence):
+        lvm.compare(linear[0], given, linear[1])
+
+
+def test_a_number_as_model_or_guide_is_refused(linear):
+    model, x = linear
+    with pytest.raises(SettingError, match=r"The guide should be a Pyro program .* it is 3"):
+        lvm.diagnose(model, 3, x)  # type: ignore[arg-type]
+    with pytest.raises(SettingError, match=r"The model should be a Pyro program .* it is 3"):
+        lvm.diagnose(3, guides.Exact(model), x)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("seed", [-1, 2**63])
+def test_a_seed_that_is_none_is_refused(linear, seed):
+    with pytest.raises(SettingError, match=str(seed)):
+        lvm.compare(linear[0], {"exact": guides.Exact(linear[0])}, linear[1], seed=seed)
 
 
 def test_no_guides_and_unknown_training_are_refused(linear):

@@ -21,7 +21,14 @@ from torch.distributions.constraints import positive
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from pyrolvm import fit, guides, models
-from pyrolvm.core import CheckpointError, DataError, FactorisationError, NonFiniteLossError
+from pyrolvm.core import (
+    CheckpointError,
+    DataError,
+    FactorisationError,
+    NonFiniteLossError,
+    PyroLVMError,
+)
+from pyrolvm.core.errors import SettingError, SiteError
 from pyrolvm.core.program_state import program_state
 from pyrolvm.objectives import SVILoop
 
@@ -324,11 +331,41 @@ class TestNotFinite:
         with pytest.raises((NonFiniteLossError, ValueError), match=r"site '[xz]'"):
             fit(model, guide, x, steps=5, **QUIET)
 
+    @pytest.mark.parametrize("make", [amortized, autoguide, functions])
+    def test_huge_data_are_named_as_the_cause(self, make, x):
+        model, guide, _ = make()
+        refused = pytest.raises((NonFiniteLossError, SiteError), match=r"reach [23]e\+30.*cause")
+        with refused:
+            fit(model, guide, x * 1e30, steps=5, **QUIET)
+
+    def test_data_of_usual_size_are_not(self, x):
+        model, guide, own = functions()
+        loss = self.breaking(1, self.HOWS[0])
+        with pytest.raises(NonFiniteLossError, match="Try a smaller learning_rate"):
+            fit(model, guide, x, steps=5, loss=loss, **own, **QUIET)
+
     def test_data_of_own_models_are_checked_first(self, x):
         model, guide, _ = amortized()
         x[3, 2] = torch.inf
         with pytest.raises(DataError, match="row 3"):
             fit(model, guide, x, steps=5, **QUIET)
+
+
+class TestRefusals:
+    @pytest.mark.parametrize("make", [amortized, functions, methods, autoguide])
+    def test_data_of_another_width_are_one_sentence(self, make, x):
+        model, guide, own = make()
+        with pytest.raises(PyroLVMError, match=r"\(N, 4\)|20, 3|8, 3") as caught:
+            fit(model, guide, x[:, :3], steps=5, **own, **QUIET)
+        assert "\n" not in str(caught.value)
+        assert caught.value.__cause__
+
+    def test_what_is_no_program_is_refused(self, x):
+        model, guide, _ = functions()
+        with pytest.raises(SettingError, match=r"guides\.Amortized"):
+            fit(model, "full", x, **QUIET)
+        with pytest.raises(SettingError, match="-3"):
+            fit(model, guide, x, seed=-3, **QUIET)
 
 
 class TestEarlyStopping:

@@ -50,6 +50,32 @@ class ExplicitJoint(Protocol):
 
 
 @runtime_checkable
+class Generator(Protocol):
+    """The mean of x given z is a map from latents to observations."""
+
+    latent_dim: int
+    obs_dim: int
+
+    def prior(self) -> TorchDistribution:
+        """Return p(z), event shape ``(latent_dim,)``."""
+        ...
+
+    def generate(self, z: Tensor) -> Tensor:
+        """Return the mean of x: ``(..., latent_dim)`` to ``(..., obs_dim)``."""
+        ...
+
+
+@runtime_checkable
+class BiLipschitz(Protocol):
+    r"""Proven constants of :math:`m |z - z'| \le |G(z) - G(z')| \le M |z - z'|`, for all pairs."""
+
+    @property
+    def certified_constants(self) -> tuple[float, float]:
+        """The constants (m, M)."""
+        ...
+
+
+@runtime_checkable
 class HasPosterior(Protocol):
     """The posterior and the evidence are known in closed form."""
 

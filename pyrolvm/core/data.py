@@ -12,6 +12,9 @@ from torch import Tensor
 
 from pyrolvm.core.errors import DataError
 
+HUGE = 1e8
+"""Size of data at which programs that were not written for it begin to overflow."""
+
 
 @dataclass(frozen=True)
 class Data:
@@ -104,6 +107,16 @@ class Data:
                     f"{name!r} hold NaN or infinity (first: row {int(bad.nonzero()[0, 0])}). "
                     "Remove or impute them."
                 )
+
+    def size_hint(self) -> str:
+        """A sentence where values are so large that densities may overflow; empty elsewhere."""
+        largest = max(float(tensor.double().abs().max()) for _, tensor in self.items())
+        if not largest > HUGE:
+            return ""
+        return (
+            f" The data reach {largest:.1g}, and their size is a likely cause: scale them first, "
+            "for example x / x.std()."
+        )
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> Data:
         positional = None if self.positional is None else change(self.positional)

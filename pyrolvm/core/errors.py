@@ -79,3 +79,13 @@ def require_at_least(least: int, **settings: int) -> None:
     for name, value in settings.items():
         if value < least:
             raise SettingError(f"{name} should be at least {least}, but it is {value}.")
+
+
+def require_seed(seed: int) -> None:
+    """Refuse a seed that no generator of random numbers takes.
+
+    Raises:
+        SettingError: If it is negative, or 2**63 and more.
+    """
+    if not 0 <= seed < 2**63:
+        raise SettingError(f"seed should be a whole number from 0 to 2**63 - 1, but it is {seed}.")

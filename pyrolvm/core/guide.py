@@ -35,12 +35,16 @@ class Guide(PyroModule, metaclass=ProgramMeta):  # type: ignore[metaclass]
         per_datum: Whether the parameters belong to single data, so that the guide is fitted to the
             data that it is scored on, all rows at once.
         is_exact: Whether the guide is the posterior itself.
+        extended_space: Whether the guide's density is over a chain that ends at z: its bound
+            holds, but weights and k-hat speak of the extended space, and there is no log q at a
+            given z.
     """
 
     requires: ClassVar[tuple[type, ...]] = ()
     max_latent_dim: ClassVar[int | None] = None
     per_datum: ClassVar[bool] = False
     is_exact: ClassVar[bool] = False
+    extended_space: ClassVar[bool] = False
 
     def __init__(self, model: Any) -> None:
         super().__init__(name=unique_name(type(self)))

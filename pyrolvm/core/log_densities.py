@@ -22,6 +22,7 @@ from pyrolvm.core.evaluation import evaluating
 from pyrolvm.core.guide import keep_the_contract
 from pyrolvm.core.matching import nan_sentence, run_once
 from pyrolvm.core.model import Model
+from pyrolvm.core.point_masses import refuse_point_masses
 from pyrolvm.core.tracing import PairTrace
 from pyrolvm.core.vectorising import particle_dim
 
@@ -117,7 +118,8 @@ def log_densities(
         Log densities in nats, shape ``(K, N)`` for each site.
 
     Raises:
-        SiteError: If sites of model and guide do not match, or a log density is NaN.
+        SiteError: If sites of model and guide do not match, a log density is NaN, or the guide has
+            a point mass instead of a density.
         DataError: If the data cannot be read as rows.
     """
     require_at_least(1, num_particles=num_particles)
@@ -169,6 +171,7 @@ def _all_particles(
     elements: int,
 ) -> LogDensities:
     alone = run_once(model, guide, rows)
+    refuse_point_masses(model, guide, rows, alone)
     outside = _outside(alone)
     dim = particle_dim(model, guide, rows, alone)
     size = max(1, elements // (rows.num_rows * _row_width(rows)))

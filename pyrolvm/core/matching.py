@@ -9,7 +9,7 @@ import pyro
 from pyro import poutine
 
 from pyrolvm.core.data import Data
-from pyrolvm.core.errors import PyroLVMError, SiteError
+from pyrolvm.core.errors import DataError, PyroLVMError, SiteError
 from pyrolvm.core.sites import log_density
 from pyrolvm.core.tracing import PairTrace, run_pair
 
@@ -21,14 +21,21 @@ def run_once(model: Callable, guide: Callable, data: Data) -> PairTrace:
         SiteError: If a latent site of the model has no guide, the guide samples a site that the
             model lacks, one has another shape, nothing is observed, or a value or a parameter is
             not one that a distribution takes.
+        DataError: If the pair does not run on these data for another reason, for example because
+            they have another width than it was written for.
     """
     try:
         pair = run_pair(model, guide, data)
-    except PyroLVMError:
+    except PyroLVMError as error:
+        error.args = (_reason(error),)
         raise
     except (RuntimeError, ValueError, IndexError) as error:
         _name_the_culprit(model, guide, data, error)
-        raise
+        shapes = ", ".join(f"{name} {tuple(value.shape)}" for name, value in data.items())
+        raise DataError(
+            f"Model and guide do not run on data of shape {shapes}: {_reason(error).rstrip('.')}. "
+            "Check that the data are as wide as model and guide expect, and the shapes in both."
+        ) from error
     _check_names(pair)
     _check_shapes(pair.model, pair.guide)
     for _, site in pair.all_sites():
@@ -77,7 +84,7 @@ def _check_shapes(model: Any, guide: Any) -> None:
 
 def _name_the_culprit(model: Callable, guide: Callable, data: Data, error: Exception) -> None:
     """Raise a sentence that names the site at fault, where another run shows it."""
-    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    reason = _reason(error)
     if "dtype" in reason or "same type" in reason:
         raise SiteError(
             f"Model, guide and data need one floating type, but it differs ({reason}). Train on "
@@ -100,7 +107,12 @@ def _name_the_culprit(model: Callable, guide: Callable, data: Data, error: Excep
         except (RuntimeError, ValueError, IndexError):
             return
     if found:
-        raise SiteError(nan_sentence(found[0])) from error
+        raise SiteError(nan_sentence(found[0]) + data.size_hint()) from error
+
+
+def _reason(error: Exception) -> str:
+    """First line of what an error says; Pyro appends a table of all sites' shapes."""
+    return (str(error).splitlines() or [""])[0].rstrip() or type(error).__name__
 
 
 def nan_sentence(name: str) -> str:

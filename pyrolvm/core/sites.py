@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from pyro.distributions import Delta
 from pyro.distributions.util import scale_and_mask
 from torch import Tensor
 
@@ -18,6 +19,13 @@ def data_dim(site: dict[str, Any]) -> int | None:
         if frame.name == DATA_PLATE and frame.dim is not None:
             return int(frame.dim)
     return None
+
+
+def delta_within(distribution: Any) -> Delta | None:
+    """Return the point mass that a distribution wraps (or is), None for any other."""
+    while hasattr(distribution, "base_dist"):
+        distribution = distribution.base_dist
+    return distribution if isinstance(distribution, Delta) else None
 
 
 def log_density(site: dict[str, Any], particle_dim: int | None, per_datum: bool) -> Tensor:

@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from typing import Any
 
 import torch
-from pyro.distributions import Delta
 
 from pyrolvm.core.data import Data
 from pyrolvm.core.guide import keep_the_contract
-from pyrolvm.core.sites import log_density
+from pyrolvm.core.sites import delta_within, log_density
 from pyrolvm.core.tracing import Holding, PairTrace, free_dim, run_pair, run_vectorised
 
 
@@ -72,16 +70,10 @@ def _held_at(guide: Callable, pair: PairTrace, particle: int) -> Callable:
     values = {}
     for name, site in pair.guide_sites().items():
         dim = pair.particle_dim - site["fn"].event_dim
-        if not site["is_observed"] and not _is_delta(site["fn"]):
+        if not site["is_observed"] and delta_within(site["fn"]) is None:
             value = site["value"]
             values[name] = value.select(dim, particle) if value.dim() >= -dim else value
     return Holding(values)(guide)
-
-
-def _is_delta(distribution: Any) -> bool:
-    while hasattr(distribution, "base_dist"):
-        distribution = distribution.base_dist
-    return isinstance(distribution, Delta)
 
 
 def warn_sequential() -> None:

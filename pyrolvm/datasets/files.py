@@ -29,9 +29,9 @@ def from_file(path: str | Path) -> Dataset:
     Args:
         path: ``.npy``: one array, rows first. ``.npz``: rows under ``x`` or ``train``, or the only
             array there is; held-out rows under ``test``. ``.csv``: comma-separated numbers, one
-            row a line, with or without a header. Rows with more than one axis become images. Bits
-            packed by ``np.packbits(axis=1)`` need the keys ``packed`` (true) and ``n_features``; a
-            key ``shape`` gives the image shape. Values are not rescaled.
+            row a line; a first line without any number is a header. Rows with more than one axis
+            become images. Bits packed by ``np.packbits(axis=1)`` need the keys ``packed`` (true)
+            and ``n_features``; a key ``shape`` gives the image shape. Values are not rescaled.
 
     Returns:
         Rows in float32; the kind (continuous, binary or counts) is read off the values.
@@ -69,16 +69,11 @@ def _read_csv(path: Path) -> dict[str, NDArray[Any]]:
     try:
         with path.open(encoding="utf-8-sig") as lines:
             first = next((line for line in lines if line.strip()), "")
-        header = None if all(map(_is_number, first.split(","))) else 0
+        header = None if any(map(_is_number, first.split(","))) else 0
         table = pd.read_csv(path, header=header, encoding="utf-8-sig", skipinitialspace=True)
     except (ValueError, OSError) as error:
         raise DataError(f"{path} cannot be read as comma-separated values: {error}") from error
-    text = [str(name) for name in table.columns if not pd.api.types.is_numeric_dtype(table[name])]
-    if text:
-        raise DataError(
-            f"{path} needs numbers only, but the columns {', '.join(text)} hold text or nothing. "
-            "Drop them, or code them as numbers."
-        )
+    _refuse_text(path, table)
     if str(table.columns[0]).startswith("Unnamed"):
         raise DataError(
             f"The first column of {path} has no name, as a row index has, which is no data. Drop "
@@ -87,11 +82,28 @@ def _read_csv(path: Path) -> dict[str, NDArray[Any]]:
     return {"train": table.to_numpy(dtype=np.float64)}
 
 
+def _refuse_text(path: Path, table: Any) -> None:
+    import pandas as pd
+
+    for column, name in enumerate(table.columns):
+        cells = table[name]
+        text = pd.to_numeric(cells, errors="coerce").isna() & cells.notna()
+        if text.any():
+            row = int(text.to_numpy().argmax())
+            called = f" ({name})" if isinstance(name, str) else ""
+            raise DataError(
+                f"{path} needs numbers only, but row {row}, column {column}{called} holds "
+                f"{cells.iloc[row]!r}; {int(text.sum())} of {len(cells)} rows of that column hold "
+                "text. Drop them, or code them as numbers."
+            )
+
+
 def _is_number(cell: str) -> bool:
+    """Whether a cell of the first line is a number, so that the line is no header."""
     try:
-        float(cell)
+        float(cell.strip().strip('"'))
     except ValueError:
-        return not cell.strip()
+        return False
     return True
 
 
@@ -105,8 +117,9 @@ def _read_numpy(path: Path) -> dict[str, NDArray[Any]]:
             arrays = {key: loaded[key] for key in loaded.files}
     except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(
-            f"{path} cannot be read as NumPy arrays of numbers (objects, which need pickle, are "
-            f"refused): {error}"
+            f"{path} cannot be read as NumPy arrays of numbers: it is damaged or cut off, another "
+            "kind of file, or holds Python objects, which would need pickle and are refused. "
+            "Write it anew with numpy.save or numpy.savez."
         ) from error
     return _chosen(path, arrays)
 

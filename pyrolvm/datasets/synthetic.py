@@ -194,5 +194,5 @@ def _noisy(
 
 
 def _stream(seed: int, stream: int) -> Generator:
-    """Random numbers for loadings (0), train (1) and test (2), of which no two seeds share any."""
-    return Generator().manual_seed(3 * seed + stream)
+    """Random numbers for loadings (0), train (1) and test (2); seeds below 2**62 share none."""
+    return Generator().manual_seed((3 * seed + stream) % 2**64)

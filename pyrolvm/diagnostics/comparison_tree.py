@@ -43,7 +43,8 @@ class Measured:
         khat: Shape ``(N,)``.
         ess: Effective draws, ``(N,)``.
         bc2: Squared Bhattacharyya coefficient, ``(N,)``; None where the evidence is a bound.
-        tv: Total variation distance to the posterior, ``(N,)``; None where the evidence is a bound.
+        tv: Total variation distance to the posterior, ``(N,)``; None where the evidence is a
+            bound.
         sqrt_weight_ess: Self-normalised stand-in for ``bc2``, ``(N,)``.
         ms_per_datum: Milliseconds for the posterior of a datum.
         train_seconds: Wall time of training.

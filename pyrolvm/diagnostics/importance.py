@@ -122,7 +122,8 @@ def khat_standard_error(khat: PerDatum, num_particles: int) -> PerDatum:
 def psis(log_weights: LogWeights) -> tuple[LogWeights, PerDatum]:
     """Pareto-smoothed log weights, normalised over particles, and k̂.
 
-    Where k̂ is infinite, or the largest weights are all equal, nothing is smoothed: the normalised weights come back as they were.
+    Where k̂ is infinite, or the largest weights are all equal, nothing is smoothed: the normalised
+    weights come back as they were.
 
     Args:
         log_weights: Log importance weights in nats, shape ``(K, N)``.

@@ -93,13 +93,18 @@ def expect(folded: FoldedGenerator, x: Array, partition: Partition) -> Expectati
         Evidence, region probabilities and moments.
 
     Raises:
-        BoxError: If no box holds the posterior of the data.
+        BoxError: If no box holds the posterior of the data, or it is too far out to resolve.
     """
     reduced, constant = folded.reduce(x)
     for _ in range(6):
         geometry = whiten(folded, partition)
-        found = _all_chunks(geometry, partition, reduced)
+        try:
+            found = _all_chunks(geometry, partition, reduced)
+        except ZeroDivisionError as error:
+            raise _unresolved(x) from error
         log_evidence = found[0]
+        if np.isposinf(log_evidence).any():
+            raise _unresolved(x)
         lost = _lost_mass(partition, log_evidence)
         if len(x) == 0 or lost.max() <= LOST_MASS:
             return _pack(partition, geometry, reduced, constant, lost, found)
@@ -113,6 +118,13 @@ def expect(folded: FoldedGenerator, x: Array, partition: Partition) -> Expectati
     raise BoxError(
         f"No box up to {partition.box:.3g} prior standard deviations holds the posterior: the "
         f"farthest datum has log evidence {lowest:.4g} nats. Rescale the data or the noise."
+    )
+
+
+def _unresolved(x: Array) -> BoxError:
+    return BoxError(
+        "Double precision cannot resolve the posterior of data that reach "
+        f"{np.abs(x).max():.3g}. Rescale the data or the noise."
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,6 +42,11 @@ class Evidence:
     standard_error: Tensor
     method: str
     is_bound: bool
+
+    def of_all_data(self) -> Evidence:
+        """Evidence of the data set as one datum, shape ``(1,)``: data are independent."""
+        value, error = (each.sum(0, keepdim=True) for each in (self.value, self.standard_error))
+        return Evidence(value, error, self.method, self.is_bound)
 
 
 def has_exact_evidence(model: Any) -> bool:
@@ -98,7 +102,7 @@ def log_evidence(model: Any, x: Float[Tensor, "data obs_dim"]) -> Float[Tensor, 
     return exact.log_evidence(model.affine_stack, given)
 
 
-def exact_evidence(model: Callable[..., Any], data: Any) -> Evidence | None:
+def exact_evidence(model: Any, data: Any) -> Evidence | None:
     """Evidence of a model in double precision that rests on no guide, or None where there is none.
 
     It is exact where the model offers it, and comes from quadrature for other models with prior

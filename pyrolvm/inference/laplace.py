@@ -11,6 +11,7 @@ search never leaves it. This start looks over the whole prior.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -80,8 +81,12 @@ def laplace_approximation(
             parts = zip(x.double().split(CHUNK_ROWS), starts.split(CHUNK_ROWS, 1), strict=True)
             found = [_uphill(model, rows, site, z, num_steps) for rows, z in parts]
     loc, scale_tril, log_mass = zip(*found, strict=True)
-    climbed = (torch.cat(each, 1).transpose(0, 1) for each in (loc, scale_tril, log_mass))
-    return _distinct(*climbed, num_modes)
+    return _distinct(_by_datum(loc), _by_datum(scale_tril), _by_datum(log_mass), num_modes)
+
+
+def _by_datum(parts: Sequence[Tensor]) -> Tensor:
+    """Join parts of the data, and put the data first."""
+    return torch.cat(list(parts), 1).transpose(0, 1)
 
 
 def _starts(model: Model, x: Tensor, site: str, draws: Tensor, num_modes: int) -> Tensor:

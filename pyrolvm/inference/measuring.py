@@ -50,6 +50,8 @@ def measure(name: str, training: Training, oracles: Oracles) -> tuple[Measured, 
     found = score(model, guide, scored, num_particles=settings.num_particles, seed=settings.seed)
     weights, densities = found.log_weights, found.densities
     exact = oracles.evidence(model)
+    if exact is not None and not densities.factorises:
+        exact = exact.of_all_data()
     evidence = exact or iwae_evidence(weights, name)
     kept = kept_draws(len(weights), weights.shape[1])
     family = getattr(guide, "family", None)

@@ -119,10 +119,11 @@ def log_likelihoods(
     base = likelihood.base_dist if isinstance(likelihood, Independent) else None
     if isinstance(base, Bernoulli):
         return base.logits @ x.mT - softplus(base.logits).sum(-1, keepdim=True)
-    scale = base.scale.broadcast_to(base.loc.shape) if isinstance(base, Normal) else None
-    if scale is None or not torch.equal(scale, scale[:1].expand_as(scale)):
-        return likelihood.expand((1, *likelihood.batch_shape)).log_prob(x[:, None]).mT
-    return _log_normals(base.loc, scale[0], x)
+    if isinstance(base, Normal):
+        scale = base.scale.broadcast_to(base.loc.shape)
+        if torch.equal(scale, scale[:1].expand_as(scale)):
+            return _log_normals(base.loc, scale[0], x)
+    return likelihood.expand((1, *likelihood.batch_shape)).log_prob(x[:, None]).mT
 
 
 def _log_normals(loc: Tensor, scale: Tensor, x: Tensor) -> Tensor:

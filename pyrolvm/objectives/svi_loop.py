@@ -19,7 +19,7 @@ from pyrolvm.core.checkpoint import load_tensors, save_tensors
 from pyrolvm.core.matching import run_once
 from pyrolvm.core.program_state import load_program_state, program_state
 from pyrolvm.core.randomness import own_randomness
-from pyrolvm.objectives.bad_site import bad_site
+from pyrolvm.objectives.bad_site import advice, bad_site
 from pyrolvm.objectives.fused_optimizer import FusedOptimizer
 from pyrolvm.objectives.interruption import held_interrupt
 from pyrolvm.objectives.patience import Patience
@@ -116,14 +116,14 @@ class SVILoop:
         self, step: int, what: str, batch: Data, error: Exception, random_state: dict[str, Tensor]
     ) -> NoReturn:
         """Put back what the failed step changed, keep that state, and name the site."""
-        site = bad_site(self.svi, batch)
+        site, mend = bad_site(self.svi, batch), advice(self.svi, batch)
         self._statistics.put_back()
         _set_random_state(random_state, self.rows.device)
         self.save()
         kept = f" It is also in {self.path}." if self.path else ""
         raise NonFiniteLossError(
             f"Training stopped at step {step}: {what}{site}. Model and guide hold the last good "
-            f"state.{kept} Try a smaller learning_rate, or clip_norm=10."
+            f"state.{kept} {mend}"
         ) from error
 
     def _chosen(self, step: int) -> Tensor:

@@ -47,6 +47,21 @@ class ComparisonView:
         return bool(int(self.tree.attrs.get("evidence_is_bound", 0)))
 
     @property
+    def is_one_datum(self) -> bool:
+        """Whether the data set as a whole is the only datum.
+
+        It is where a latent site lies outside the data plate.
+        """
+        gaps = [self.per_datum(name, "gap") for name in self.names]
+        known = [gap.ndim == 0 for gap in gaps if gap is not None]
+        return bool(known) and all(known)
+
+    @property
+    def unit(self) -> str:
+        """Unit of bounds and gaps."""
+        return "nats for the data set as a whole" if self.is_one_datum else "nats a datum"
+
+    @property
     def khat_threshold(self) -> float:
         """Above this Pareto k-hat, importance weights are not to be trusted."""
         return float(self.tree.attrs.get("khat_threshold", 0.7))
@@ -112,7 +127,8 @@ class ComparisonView:
             variable: For example ``"gap"`` (nats).
 
         Returns:
-            Shape ``(N,)``, or None if the tree does not hold it.
+            Shape ``(N,)``; ``()`` where the data set as a whole is the only datum; None if the
+            tree does not hold it.
         """
         dataset = self.group(guide, "per_datum")
         if dataset is None or variable not in dataset:

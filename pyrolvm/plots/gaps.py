@@ -63,7 +63,7 @@ def _known(standard_error: float) -> float:
 
 
 def gap_bars(tree: xr.DataTree, theme: ThemeName = "light", *, width: float = WIDE) -> Figure:
-    r"""Stacked bars: approximation gap + amortization gap = gap, in nats a datum.
+    r"""Stacked bars: approximation gap + amortization gap = gap, in nats.
 
     .. math:: \log p(x) - \mathrm{ELBO}(q) = \mathrm{KL}(q(z \mid x) \,\|\, p(z \mid x))
 
@@ -93,7 +93,7 @@ def gap_bars(tree: xr.DataTree, theme: ThemeName = "light", *, width: float = WI
             axes.axvline(0, color=look.muted, linewidth=0.9)
         axes.set_yticks([])
         bound = " (a lower bound: ≥)" if comparison.is_bound else ""
-        axes.set_xlabel(f"gap to log p(x), nats a datum{bound}")
+        axes.set_xlabel(f"gap to log p(x), {comparison.unit}{bound}")
         _legend(figure, rows, look, width)
     return figure
 

@@ -50,15 +50,15 @@ def khat_per_datum(
         The figure.
 
     Raises:
-        DataError: If no guide has k-hat a datum.
+        DataError: If no guide has k-hat of two data.
     """
     comparison, look = read_comparison(tree), theme_named(theme)
     found = {name: _khat(comparison, name) for name in comparison.names}
     khat = {name: values for name, values in found.items() if values is not None}
-    if not khat:
+    if all(values.size < 2 for values in khat.values()):
         raise DataError(
-            "khat_per_datum needs the variable 'khat' in sample_stats or per_datum of at least "
-            "one guide, but no guide of this comparison has it."
+            "khat_per_datum needs the variable 'khat' for two data or more in sample_stats or "
+            "per_datum of at least one guide, but no guide of this comparison has it."
         )
     low, high, edge = _range(list(khat.values()), comparison.khat_threshold)
     with figure_style(look):

@@ -41,16 +41,16 @@ def gap_per_datum(tree: xr.DataTree, theme: ThemeName = "light", *, width: float
         The figure.
 
     Raises:
-        DataError: If no guide has per-datum gaps.
+        DataError: If no guide has per-datum gaps of two data.
     """
     comparison, look = read_comparison(tree), theme_named(theme)
     gaps = {name: comparison.per_datum(name, "gap") for name in comparison.names}
     sorted_gaps = {name: _sorted(gap) for name, gap in gaps.items() if gap is not None}
     sorted_gaps = {name: gap for name, gap in sorted_gaps.items() if gap.size}
-    if not sorted_gaps:
+    if all(gap.size < 2 for gap in sorted_gaps.values()):
         raise DataError(
-            "gap_per_datum needs the variable 'gap' in the group per_datum of at least one guide, "
-            "but no guide of this comparison has it."
+            "gap_per_datum needs the variable 'gap' for two data or more in the group per_datum "
+            "of at least one guide, but no guide of this comparison has it."
         )
     is_wide = width >= 6
     with figure_style(look):

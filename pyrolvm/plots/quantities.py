@@ -50,7 +50,7 @@ def parts_with_error(value: float, standard_error: float) -> tuple[str, str]:
 
     Args:
         value: The estimate.
-        standard_error: One standard deviation of it; NaN where unknown.
+        standard_error: One standard deviation of it; not finite where unknown.
 
     Returns:
         The two texts; the second is empty where there is no error to show.
@@ -59,12 +59,10 @@ def parts_with_error(value: float, standard_error: float) -> tuple[str, str]:
         >>> parts_with_error(-12.34567, 0.0123)
         ('−12.346', '0.012')
     """
-    if not math.isfinite(value) or math.isnan(standard_error):
+    if not math.isfinite(value) or not math.isfinite(standard_error):
         return number(value, 4), ""
     if abs(value) < RESOLUTION and standard_error < RESOLUTION:
         return "0", ""
-    if math.isinf(standard_error):
-        return number(value, 4), "∞"
     if standard_error < RESOLUTION:
         is_small = standard_error < abs(value) / 1000
         return number(value, 4), "" if is_small else number(standard_error, 1)
@@ -77,7 +75,7 @@ def with_error(value: float, standard_error: float, sign: str = "") -> str:
 
     Args:
         value: The estimate.
-        standard_error: One standard deviation of it; NaN where unknown.
+        standard_error: One standard deviation of it; not finite where unknown.
         sign: ``"≥"`` or ``"≤"`` for a bound.
 
     Returns:

@@ -89,7 +89,7 @@ def _headline(
     comparison: ComparisonView, best: str, others: list[str], exact: list[str]
 ) -> Sentence:
     gap, error = comparison.cell("gap", best), comparison.cell("gap_se", best)
-    distance = with_error(gap, error)
+    distance, unit = with_error(gap, error), comparison.unit
     at_least = "at least " if comparison.is_bound else ""
     if len(others) == 1:
         lead: Sentence = (GuideName(best),)
@@ -97,15 +97,19 @@ def _headline(
         lead = ("Of the guides that are not exact, ", GuideName(best), " comes nearest: it")
     else:
         lead = (GuideName(best), " comes nearest: it")
-    if not abs(gap) > CLEAR * known(error):
-        text = f" is not distinguishable from the exact posterior (gap {distance} nats a datum)."
+    if not Difference(gap, error).is_clear or (gap < 0 and not math.isfinite(error)):
+        text = f" is not distinguishable from the exact posterior (gap {distance} {unit})."
         if comparison.is_bound:
             text = (
                 " is not distinguishable from the bound on the evidence (gap "
-                f"{at_least}{distance} nats a datum); a bound cannot show that it is exact."
+                f"{at_least}{distance} {unit}); a bound cannot show that it is exact."
             )
         return (*lead, text)
-    return (*lead, f" is {at_least}{distance} nats a datum away from the exact posterior.")
+    if comparison.is_one_datum:
+        text = f"{distance} nats away from the exact posterior of the whole data set."
+    else:
+        text = f"{distance} nats a datum away from the exact posterior."
+    return (*lead, f" is {at_least}{text}")
 
 
 def _ties(comparison: ComparisonView, best: str, others: list[str]) -> tuple[Sentence, ...]:
@@ -179,7 +183,7 @@ def _loss(comparison: ComparisonView, others: list[str], best: str) -> tuple[Sen
             (
                 "A perfect encoder for ",
                 GuideName(best),
-                f" would win back {amount} nats a datum, as far as fitting each datum alone "
+                f" would win back {amount} {comparison.unit}, as far as fitting each datum alone "
                 "could tell.",
             )
         )
@@ -217,22 +221,28 @@ def _purchases(comparison: ComparisonView, best: str, others: list[str]) -> tupl
     parts: list[str | GuideName] = []
     for name in sorted(clear, key=lambda name: -clear[name].value):
         parts += [", " if parts else "", f"{clear[name]} from ", GuideName(name)]
-    price = _price(comparison, best)
-    return (("Changing to ", GuideName(best), f"{price} buys, in nats a datum: ", *parts, "."),)
+    text = f"{_price(comparison, best)} buys, in {comparison.unit}: "
+    return (("Changing to ", GuideName(best), text, *parts, "."),)
 
 
 def _price(comparison: ComparisonView, name: str) -> str:
-    parameters, time = (comparison.cell(one, name) for one in ("parameters", "ms_per_datum"))
+    parameters, time = comparison.cell("parameters", name), _time(comparison, name)
     prices = [f"{count(parameters)} parameters"] if math.isfinite(parameters) else []
-    prices += [f"{number(time)} ms a datum"] if math.isfinite(time) else []
+    prices += [time] if time else []
     return f" ({', '.join(prices)})" if prices else ""
+
+
+def _time(comparison: ComparisonView, name: str) -> str:
+    time = comparison.cell("ms_per_datum", name)
+    shown = math.isfinite(time) and not comparison.is_one_datum
+    return f"{number(time)} ms a datum" if shown else ""
 
 
 def _exact(comparison: ComparisonView, exact: list[str]) -> tuple[Sentence, ...]:
     sentences: list[Sentence] = []
     for name in exact:
-        time = comparison.cell("ms_per_datum", name)
-        price = f", at {number(time)} ms a datum" if math.isfinite(time) else ""
+        time = _time(comparison, name)
+        price = f", at {time}" if time else ""
         sentences.append(
             (GuideName(name), f" is the posterior itself: gap 0, constant weights{price}.")
         )
@@ -246,12 +256,15 @@ def _trust(comparison: ComparisonView) -> tuple[Sentence, ...]:
         return ()
     parts: list[str | GuideName] = []
     for name in many:
-        parts += [", " if parts else "", GuideName(name), f" ({percent(shares[name])})"]
+        amount = percent(shares[name])
+        if comparison.is_one_datum:
+            amount = number(comparison.cell("khat_median", name), 2)
+        parts += [", " if parts else "", GuideName(name), f" ({amount})"]
+    whose = "" if comparison.is_one_datum else "for the data "
     threshold = fixed(comparison.khat_threshold, 2)
     return (
         (
-            "Importance weights are not to be trusted for the data with k-hat above "
-            f"{threshold}: ",
+            f"Importance weights are not to be trusted {whose}with k-hat above {threshold}: ",
             *parts,
             ". The gaps do not rest on them"
             + (", but the bound on the evidence may." if comparison.is_bound else "."),
@@ -260,11 +273,23 @@ def _trust(comparison: ComparisonView) -> tuple[Sentence, ...]:
 
 
 def _caveat(comparison: ComparisonView) -> str:
+    once = "Every guide was trained once: another seed can move the numbers"
+    if comparison.is_one_datum:
+        return (
+            "A latent site lies outside the data plate, so the data set as a whole is one datum: "
+            "there is no standard error over data, and small differences may be chance. "
+            f"{once}."
+        )
+    if np.isinf(comparison.column("gap_se")).all():
+        return (
+            "A single datum was scored, so there is no standard error over data, and small "
+            f"differences may be chance. {once}."
+        )
     scored = comparison.text("scored") or comparison.text("data") or "the scored data"
     return (
         f"± is one standard error over {scored}; differences between guides are taken datum by "
-        "datum. “Not distinguishable” means within two standard errors. Every guide was trained "
-        "once: another seed can move the numbers by more than ± says."
+        "datum. “Not distinguishable” means within two standard errors. "
+        f"{once} by more than ± says."
     )
 
 

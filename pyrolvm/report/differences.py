@@ -21,7 +21,7 @@ class Difference:
 
     Args:
         value: Mean difference.
-        standard_error: Of that mean.
+        standard_error: Of that mean; not finite where it is unknown.
     """
 
     value: float
@@ -29,8 +29,8 @@ class Difference:
 
     @property
     def is_clear(self) -> bool:
-        """Whether it is more than two standard errors away from 0."""
-        return abs(self.value) > max(CLEAR * self.standard_error, ZERO_GAP)
+        """Whether it is more than two standard errors away from 0, as far as these are known."""
+        return abs(self.value) > max(CLEAR * known(self.standard_error), ZERO_GAP)
 
     def __str__(self) -> str:
         return with_error(self.value, self.standard_error)
@@ -66,8 +66,8 @@ def paired_error(values: NDArray[np.float64]) -> float:
 
 
 def known(error: float) -> float:
-    """A standard error, or 0 where there is none."""
-    return error if not math.isnan(error) else 0.0
+    """A standard error, or 0 where there is none, as with a single datum."""
+    return error if math.isfinite(error) else 0.0
 
 
 def ranking_quantity(comparison: ComparisonView) -> str:

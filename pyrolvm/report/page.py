@@ -118,8 +118,15 @@ def write(tree: xr.DataTree, path: str | Path) -> Path:
     return path
 
 
-def _data_uri(figure: Figure) -> str:
+def data_uri(figure: Figure) -> str:
+    """Return a figure as the address of an image inside the page."""
     return "data:image/svg+xml;base64," + b64encode(image_bytes(figure, "svg")).decode("ascii")
+
+
+def pixels(figure: Figure) -> tuple[int, int]:
+    """Width and height of a figure, CSS pixels."""
+    width, height = figure.get_size_inches()
+    return round(width * DOTS_PER_INCH), round(height * DOTS_PER_INCH)
 
 
 def _drawn(tree: xr.DataTree) -> list[Picture]:
@@ -136,7 +143,7 @@ def _drawn(tree: xr.DataTree) -> list[Picture]:
             comparison,
             key,
             figure,
-            {name: _data_uri(drawn[key]) for name, drawn in variants.items()},
+            {name: data_uri(drawn[key]) for name, drawn in variants.items()},
         )
         for key, figure in wide.items()
     ]
@@ -146,7 +153,7 @@ def _given(comparison: ComparisonView, given: Mapping[str, Figure]) -> list[Pict
     order = [section.key for section in SECTIONS if section.key in given]
     order += [key for key in given if key not in order]
     return [
-        _picture(comparison, key, given[key], {"light": _data_uri(given[key])}) for key in order
+        _picture(comparison, key, given[key], {"light": data_uri(given[key])}) for key in order
     ]
 
 
@@ -154,7 +161,7 @@ def _picture(
     comparison: ComparisonView, key: str, figure: Figure, sources: dict[str, str]
 ) -> Picture:
     known = {section.key: section for section in SECTIONS}
-    width, height = (round(side * DOTS_PER_INCH) for side in figure.get_size_inches())
+    width, height = pixels(figure)
     if key not in known:
         return Picture(key, key, "", key, sources, width, height)
     section = known[key]
@@ -181,13 +188,14 @@ def _facts(comparison: ComparisonView) -> list[tuple[str, str]]:
 
 
 def _provenance(comparison: ComparisonView) -> list[tuple[str, str]]:
+    draws = "draws" if comparison.is_one_datum else "draws a datum"
     pairs = [
         ("data", comparison.text("data")),
         ("source", comparison.text("source_note")),
         ("scored", comparison.text("scored")),
         ("model", comparison.text("model")),
         ("seed", comparison.text("seed")),
-        ("draws a datum", comparison.text("num_particles")),
+        (draws, comparison.text("num_particles")),
         ("made", comparison.text("created")),
     ]
     return [(name, text) for name, text in pairs if text]

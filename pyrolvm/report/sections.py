@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
@@ -36,18 +37,25 @@ class Section:
 
 
 def _gap_caption(comparison: ComparisonView) -> str:
-    bound = (
-        " The evidence is only a lower bound, so gaps and approximation gaps are at least as "
-        "long as drawn (≥)."
-        if comparison.is_bound
-        else ""
-    )
+    is_split = bool(np.isfinite(comparison.column("approximation_gap")).any())
+    split = errors = bound = ""
+    if comparison.is_bound:
+        long = "gaps and approximation gaps" if is_split else "gaps"
+        bound = f" The evidence is only a bound, so {long} are at least as long as drawn (≥)."
+    if is_split:
+        split = (
+            " The solid part is what the family cannot express, the hatched part what the shared "
+            "encoder loses."
+        )
+    if np.isfinite(comparison.column("gap_se")).any():
+        parts = (
+            ": the thick one of the whole gap, the thin one above the bar of the solid part, the "
+            "thin one below of the hatched part"
+        )
+        errors = f" Whiskers are one standard error{parts if is_split else ''}."
     return (
-        "Shorter is better; 0 is the exact posterior. The solid part is what the family cannot "
-        "express, the hatched part what the shared encoder loses. Whiskers are one standard "
-        "error: the thick one of the whole gap, the thin one above the bar of the solid part, "
-        "the thin one below of the hatched part. The axis is linear, so read gaps that are too "
-        f"small to see from the numbers.{bound}"
+        f"Shorter is better; 0 is the exact posterior.{split}{errors} The axis is linear, so read "
+        f"gaps that are too small to see from the numbers.{bound}"
     )
 
 
@@ -117,8 +125,7 @@ SECTIONS = (
         "gap_bars",
         "How far is each guide, and why?",
         _gap_caption,
-        "Bars: gap of each guide, split into approximation and amortization. The table has the "
-        "numbers.",
+        "Bars: gap of each guide, with its parts where it is split. The table has the numbers.",
         plots.gap_bars,
     ),
     Section(

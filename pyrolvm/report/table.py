@@ -93,6 +93,18 @@ def format_cells(tree: xr.DataTree) -> tuple[list[str], list[list[str]]]:
     return headers, rows
 
 
+def unit(tree: xr.DataTree) -> str:
+    """Unit of the densities in the table.
+
+    Args:
+        tree: A comparison.
+
+    Returns:
+        ``"nats a datum"``; another where the data set as a whole is the only datum.
+    """
+    return read_comparison(tree).unit
+
+
 def _plain(
     comparison: ComparisonView, variable: str, write: Callable[[float], str]
 ) -> tuple[Cell, ...]:
@@ -139,6 +151,10 @@ def _who(comparison: ComparisonView) -> list[Column]:
     ]
 
 
+def _over(comparison: ComparisonView) -> str:
+    return "of the data set as a whole" if comparison.is_one_datum else "mean over the scored data"
+
+
 def _bounds(comparison: ComparisonView) -> list[Column]:
     method = comparison.text("evidence_method") or "as computed"
     bound = (
@@ -146,18 +162,18 @@ def _bounds(comparison: ComparisonView) -> list[Column]:
         if comparison.is_bound
         else ""
     )
+    over = _over(comparison)
     return [
         Column(
             "ELBO",
             "nats",
-            "Evidence lower bound, mean over the scored data; higher is better. What training "
-            "maximises.",
+            f"Evidence lower bound, {over}; higher is better. What training maximises.",
             _estimates(comparison, "elbo"),
         ),
         Column(
             "log p(x)",
             "nats",
-            f"Log evidence, mean over the scored data; obtained by: {method}.{bound} It belongs "
+            f"Log evidence, {over}; obtained by: {method}.{bound} It belongs "
             "to the model, not to the guide.",
             _estimates(comparison, "log_evidence", "≥" if comparison.is_bound else ""),
         ),
@@ -166,13 +182,14 @@ def _bounds(comparison: ComparisonView) -> list[Column]:
 
 def _gaps(comparison: ComparisonView) -> list[Column]:
     sign = "≥" if comparison.is_bound else ""
+    is_split = bool(np.isfinite(comparison.column("approximation_gap")).any())
+    split = "; it is the sum of the next two columns." if is_split else "."
     return [
         Column(
             "gap",
             "nats",
-            "log p(x) − ELBO = KL divergence of the guide from the exact posterior, mean over "
-            "the scored data. 0 is exact (printed below 0.000001 nats); it is the sum of the "
-            "next two columns.",
+            "log p(x) − ELBO = KL divergence of the guide from the exact posterior, "
+            f"{_over(comparison)}. 0 is exact (printed below 0.000001 nats){split}",
             _estimates(comparison, "gap", sign),
         ),
         Column(
@@ -219,16 +236,19 @@ def _overlap(comparison: ComparisonView) -> list[Column]:
     return [overlap, blind]
 
 
+CONSTANT = "−∞: the weights are constant, as those of the posterior itself are."
+
+
 def _weights(comparison: ComparisonView) -> list[Column]:
+    if comparison.is_one_datum:
+        return _weights_of_one_datum(comparison)
     threshold = number(comparison.khat_threshold, 2)
-    particles = comparison.num_particles
-    draws = f" of {particles:,}" if particles else ""
     return [
         Column(
             "k-hat",
             "median",
             "Tail index of the importance weights (Pareto-smoothed), median over data; lower is "
-            "better. −∞: the weights are constant, the guide is the posterior.",
+            f"better. {CONSTANT}",
             _plain(comparison, "khat_median", lambda value: number(value, 2)),
         ),
         Column(
@@ -242,26 +262,52 @@ def _weights(comparison: ComparisonView) -> list[Column]:
         Column(
             "ESS",
             "draws",
-            f"Effective number of importance draws a datum{draws}, mean over data. It too is "
-            "blind to missed modes.",
+            f"Effective number of importance draws a datum{_of_draws(comparison)}, mean over "
+            "data. It is blind to missed modes.",
             _plain(comparison, "ess", number),
         ),
     ]
 
 
-def _cost(comparison: ComparisonView) -> list[Column]:
+def _weights_of_one_datum(comparison: ComparisonView) -> list[Column]:
+    threshold = number(comparison.khat_threshold, 2)
     return [
         Column(
-            "time",
-            "ms/datum",
-            "Time to draw from the guide and weigh the draws, a datum, on the machine of this "
-            "run.",
-            _plain(comparison, "ms_per_datum", number),
+            "k-hat",
+            "",
+            "Tail index of the importance weights (Pareto-smoothed); lower is better. Above "
+            f"{threshold}, the limit for this number of draws, numbers that rest on importance "
+            f"weights are not to be trusted. {CONSTANT}",
+            _plain(comparison, "khat_median", lambda value: number(value, 2)),
         ),
         Column(
-            "training",
-            "s",
-            "Time that training the guide took; 0 where nothing is trained.",
-            _plain(comparison, "train_seconds", lambda value: number(value, 2)),
+            "ESS",
+            "draws",
+            f"Effective number of importance draws{_of_draws(comparison)}. It is blind to missed "
+            "modes.",
+            _plain(comparison, "ess", number),
         ),
     ]
+
+
+def _of_draws(comparison: ComparisonView) -> str:
+    return f" of {comparison.num_particles:,}" if comparison.num_particles else ""
+
+
+def _cost(comparison: ComparisonView) -> list[Column]:
+    seconds = comparison.column("train_seconds")
+    time = Column(
+        "time",
+        "ms/datum",
+        "Time to draw from the guide and weigh the draws, a datum, on the machine of this run. "
+        "For a per-datum guide it is, nearly all of it, the time of fitting it to the datum.",
+        _plain(comparison, "ms_per_datum", number),
+    )
+    training = Column(
+        "training",
+        "s",
+        "Time that training the guide took; 0 where nothing is trained.",
+        _plain(comparison, "train_seconds", lambda value: number(value, 2)),
+    )
+    shown = [] if comparison.is_one_datum else [time]
+    return [*shown, training] if np.any(seconds > 0) else shown

@@ -68,3 +68,9 @@ def test_values_that_are_not_finite_are_counted_and_the_first_named(value):
     x[3, 1] = x[4, 0] = value
     with pytest.raises(DataError, match=r"2 of 5 rows of 'x'.*first: row 3"):
         Data.of(x).check_finite()
+
+
+def test_only_huge_data_are_hinted_at():
+    huge = Data.of({"x": torch.tensor([1.0, -2e30]), "seen": torch.ones(2).bool()})
+    assert "reach 2e+30" in huge.size_hint()
+    assert Data.of(torch.tensor([1e3, torch.nan])).size_hint() == ""

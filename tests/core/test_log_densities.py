@@ -10,7 +10,7 @@ from pyro.distributions import Bernoulli, Categorical, Delta, Normal
 from torch.testing import assert_close
 
 from pyrolvm import guides, models
-from pyrolvm.core import FactorisationError, Model, SiteError, log_densities
+from pyrolvm.core import DataError, FactorisationError, Model, SiteError
 from pyrolvm.core import log_densities as run
 
 
@@ -416,6 +416,21 @@ class TestRefusals:
         with pytest.raises(SiteError, match=r"value of site 'x'"):
             run(binary, pair[1], x)
 
+    def test_data_of_another_width_are_refused_in_one_sentence(self, x):
+        def model(x):
+            with pyro.plate("data", len(x)):
+                pyro.sample("z", Normal(0.0, 1.0))
+                pyro.sample("x", Normal(torch.zeros(3), 1.0).to_event(1), obs=x)
+
+        def guide(x):
+            with pyro.plate("data", len(x)):
+                pyro.sample("z", Normal(x @ torch.ones(3), 1.0))
+
+        with pytest.raises(DataError, match=r"data of shape x \(5, 2\): .*as wide as") as caught:
+            run(model, guide, x[:, :2])
+        assert "\n" not in str(caught.value)
+        assert isinstance(caught.value.__cause__, RuntimeError)
+
     def test_a_plate_called_particles_is_refused(self, x):
         def model(x):
             with pyro.plate("particles", 5):
@@ -448,10 +463,47 @@ class TestRefusals:
             run(mixed, guide, x)
 
 
-def test_a_point_guide_has_density_zero_at_its_point(pair, x):
-    def point(x):
-        with pyro.plate("data", len(x)):
-            pyro.sample("z", Delta(x.mean(-1)))
+class TestPointMasses:
+    @staticmethod
+    def at(value, log_density=0.0):
+        def guide(x):
+            with pyro.plate("data", len(x)):
+                pyro.sample("z", Delta(value(x), log_density=log_density))
 
-    found = log_densities(pair[0], point, x, num_particles=3)
-    assert_close(found.guide["z"], torch.zeros(3, 5).double())
+        return guide
+
+    @pytest.mark.parametrize("value", [lambda x: x.mean(-1), lambda x: torch.randn(len(x))])
+    def test_a_point_without_density_is_refused_by_name(self, pair, x, value):
+        with pytest.raises(SiteError, match=r"site 'z' of the guide is a point mass.*AutoNormal"):
+            run(pair[0], self.at(value), x)
+
+    def test_a_density_of_its_own_counts(self, pair, x):
+        guide = self.at(lambda x: x.mean(-1), torch.arange(5.0) - 1)
+        found = run(pair[0], guide, x, num_particles=3)
+        assert_close(found.guide["z"], (torch.arange(5.0) - 1).double().expand(3, 5))
+
+    def test_a_site_that_is_a_point_in_the_model_too_is_fine(self, pair, x):
+        def model(x):
+            pair[0](x)
+            with pyro.plate("rows", len(x), dim=-1):
+                pyro.sample("mean", Delta(x.mean(-1)))
+
+        def guide(x):
+            pair[1](x)
+            with pyro.plate("rows", len(x), dim=-1):
+                pyro.sample("mean", Delta(x.mean(-1)))
+
+        assert_close(run(model, guide, x, num_particles=2).guide["mean"].sum().item(), 0.0)
+
+    def test_a_discrete_latent_has_a_probability_at_a_point(self, x):
+        def model(x):
+            with pyro.plate("data", len(x)):
+                k = pyro.sample("k", Bernoulli(0.5))
+                pyro.sample("x", Normal(k, 1.0), obs=x[:, 0])
+
+        def guide(x):
+            with pyro.plate("data", len(x)):
+                pyro.sample("k", Delta((x[:, 0] > 0.5).to(x.dtype)))
+
+        found = run(model, guide, x, num_particles=2)
+        assert_close(found.guide["k"], torch.zeros(2, 5).double())

@@ -26,7 +26,9 @@ def test_a_refusal_names_what_is_missing_and_the_guides_that_would_do():
     model = models.VAE(2, 4, likelihood="bernoulli")
     with pytest.raises(IncompatiblePairError, match=r"Exact needs .* HasPosterior.*VAE") as caught:
         guides.Exact(model)
-    assert str(caught.value).endswith("Guides that serve it: Amortized, PerDatum.")
+    usable = str(caught.value).partition("Guides that serve it: ")[2].rstrip(".").split(", ")
+    assert {"Amortized", "PerDatum"} <= set(usable)
+    assert not {"Exact", "ExactCPA"} & set(usable)
 
 
 def test_a_property_that_raises_does_not_count():
@@ -46,7 +48,7 @@ def test_a_users_guide_of_the_same_name_does_not_hide_ours():
         def forward(self, x=None, *, size=None):
             return None
 
-    with pytest.raises(IncompatiblePairError, match="serve it: Amortized, PerDatum"):
+    with pytest.raises(IncompatiblePairError, match=r"serve it: Amortized, .*PerDatum"):
         guides.Exact(models.VAE(2, 4, activation="tanh"))
 
 
@@ -70,7 +72,9 @@ def test_a_guide_may_limit_the_latent_dimensions(limit, sentence):
     assert not serves(Narrow, models.VAE(4, 5))
     with pytest.raises(IncompatiblePairError) as caught:
         Narrow(models.VAE(4, 5))
-    assert str(caught.value) == f"{sentence}. Guides that serve it: Amortized, PerDatum."
+    said = str(caught.value)
+    assert said.startswith(f"{sentence}. Guides that serve it: Amortized, ")
+    assert "Narrow" not in said.removeprefix(sentence)
 
 
 def test_a_missing_capability_is_named_before_a_limit():

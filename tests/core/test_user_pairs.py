@@ -13,9 +13,9 @@ from torch import nn
 from torch.distributions import constraints
 from torch.testing import assert_close
 
-from pyrolvm.core import log_densities, predictive, vectorising
+from pyrolvm.core import SiteError, log_densities, predictive, vectorising
 
-PER_DATUM = ["AutoNormal", "AutoDelta"]
+PER_DATUM = ["AutoNormal"]
 WHOLE = [
     "AutoDiagonalNormal", "AutoMultivariateNormal", "AutoLowRankMultivariateNormal",
     "AutoIAFNormal",
@@ -108,12 +108,35 @@ def test_a_list_of_autoguides_covers_all_sites():
 
     guide = AutoGuideList(model)
     guide.append(AutoNormal(poutine.block(model, expose=["a"])))
-    guide.append(autoguide.AutoDelta(poutine.block(model, expose=["b"])))
+    guide.append(AutoNormal(poutine.block(model, expose=["b"])))
     guide(x)
     found = log_densities(model, guide, x, num_particles=3)
     assert set(found.prior) == {"a", "b"}
     assert set(found.guide) >= {"a", "b"}
     assert found.log_weights.shape == (3, 5)
+
+
+def test_autoguides_that_are_points_are_refused(x):
+    point = autoguide.AutoDelta(factor_model)
+    laplace = autoguide.AutoLaplaceApproximation(factor_model)
+    listed = AutoGuideList(factor_model)
+    listed.append(autoguide.AutoDelta(factor_model))
+    for guide in (point, laplace, listed):
+        guide(x)
+        with pytest.raises(SiteError, match="'z' of the guide is a point mass"):
+            log_densities(factor_model, guide, x)
+    found = log_densities(factor_model, laplace.laplace_approximation(x), x, num_particles=3)
+    assert found.log_weights.shape == (3, 1)
+
+
+def test_a_point_beside_an_auxiliary_site_is_refused(x):
+    def guide(x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("u", Normal(0.0, 1.0), infer={"is_auxiliary": True})
+            pyro.sample("z", pyro.distributions.Delta(torch.zeros(len(x), 2)).to_event(1))
+
+    with pytest.raises(SiteError, match="point mass"):
+        log_densities(factor_model, guide, x)
 
 
 @pytest.mark.parametrize("kind", MESSENGERS)

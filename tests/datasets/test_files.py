@@ -58,8 +58,9 @@ class TestNpy:
     @pytest.mark.parametrize("name", ["bad.npy", "bad.npz"])
     def test_another_kind_of_file_is_refused(self, content, name, tmp_path):
         (tmp_path / name).write_bytes(content)
-        with pytest.raises(DataError, match=name):
+        with pytest.raises(DataError, match=f"{name} cannot be read.*damaged") as caught:
             from_file(tmp_path / name)
+        assert "allow_pickle" not in str(caught.value)
 
 
 class TestNpz:
@@ -110,12 +111,19 @@ class TestCsv:
         path.write_text(header + "0,0.5\n1,2\n3,4.5\n", encoding="utf-8")
         torch.testing.assert_close(from_file(path).train, torch.from_numpy(ROWS).float())
 
+    @pytest.mark.parametrize("text", ["1,2\n3,4\n", '"1","2"\n3,4\n', "\n 1 , 2 \n3,4\n"])
+    def test_a_first_row_of_numbers_is_kept(self, text, tmp_path):
+        (tmp_path / "a.csv").write_text(text)
+        assert from_file(tmp_path / "a.csv").train.tolist() == [[1.0, 2.0], [3.0, 4.0]]
+
     @pytest.mark.parametrize(
         ("text", "message"),
         [
             ("", "cannot be read"),
             ("a,b\n", "text or nothing|no numbers"),
-            ("a,b\n1,x\n", "columns b hold text"),
+            ("a,b\n1,x\n", r"row 0, column 1 \(b\) holds 'x'"),
+            ("1,2\n3,4\n5,oops\n", "row 2, column 1 holds 'oops'"),
+            ("1,x\n2,3\n", "row 0, column 1 holds 'x'"),
             ("1,2\n3,\n", "row 1, column 1"),
             ("1,2\n3,4,5\n", "cannot be read"),
             (",a\n0,1.5\n1,2.5\n", "row index"),

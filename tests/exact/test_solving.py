@@ -11,6 +11,7 @@ from torch.distributions import MultivariateNormal
 
 from pyrolvm.exact import (
     AffineStack,
+    BoxError,
     LatentDimensionError,
     ObservationError,
     Partition,
@@ -293,3 +294,11 @@ def test_an_empty_batch_is_served(random_stack, latent_dim):
     assert posterior.mean.shape == (0, latent_dim)
     assert posterior.covariance.shape == (0, latent_dim, latent_dim)
     assert posterior.sample(3).shape == (3, 0, latent_dim)
+
+
+@pytest.mark.parametrize("size", [1e10, 1e30])
+def test_data_too_large_for_double_precision_are_refused(size):
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Linear(2, 8), torch.nn.ReLU(), torch.nn.Linear(8, 4))
+    with pytest.raises(BoxError, match="Rescale the data"):
+        solve(AffineStack.from_sequential(net, 0.5), size * torch.randn(5, 4))

@@ -88,9 +88,29 @@ def test_a_figure_says_what_it_lacks(draw, tree):
         draw(only_table(tree))
 
 
+@pytest.mark.parametrize("draw", [plots.gap_per_datum, plots.khat_per_datum])
+def test_figures_over_data_need_two_of_them(draw, own_tree):
+    for name in read_comparison(own_tree).names:
+        for group in ("per_datum", "sample_stats"):
+            numbers = own_tree[f"{name}/{group}"].to_dataset()
+            own_tree[f"{name}/{group}"] = xr.DataTree(numbers.isel(datum=0))
+    with pytest.raises(DataError, match="two data or more"):
+        draw(own_tree)
+
+
 class TestGapBars:
     def test_axis_is_in_nats(self, tree):
         assert plots.gap_bars(tree).axes[0].get_xlabel() == "gap to log p(x), nats a datum"
+
+    def test_axis_of_a_data_set_that_is_one_datum(self, own_tree):
+        for name in read_comparison(own_tree).names:
+            numbers = own_tree[f"{name}/per_datum"].to_dataset()
+            own_tree[f"{name}/per_datum"] = xr.DataTree(numbers.isel(datum=0))
+        own_tree["table"]["gap_se"][:] = np.inf
+        figure = plots.gap_bars(own_tree)
+        image_bytes(figure, "svg")
+        assert "nats for the data set as a whole" in figure.axes[0].get_xlabel()
+        assert "∞" not in texts(figure)
 
     def test_numbers_stand_at_the_bars(self, tree):
         assert "1.51 ± 0.11" in texts(plots.gap_bars(tree))

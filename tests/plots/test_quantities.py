@@ -17,7 +17,7 @@ from pyrolvm.plots.quantities import number, percent, with_error
         (3e-14, 1e-15, "0"),
         (-0.0001, 0.02, "0.000 ± 0.020"),
         (1.5, math.nan, "1.500"),
-        (1.5, math.inf, "1.500 ± ∞"),
+        (1.5, math.inf, "1.500"),
         (math.nan, 0.1, "–"),
         (1.0, 7e-14, "1.000"),
         (2e-6, 3e-7, "2.000e−06 ± 3e−07"),

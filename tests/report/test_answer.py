@@ -37,6 +37,15 @@ def small(gaps, *, attrs=None, **columns):
     return tree
 
 
+def whole(gaps, **options):
+    """A tree whose only datum is the data set as a whole."""
+    tree = small([[gap, gap] for gap in gaps], **options)
+    tree["table"]["gap_se"][:] = np.inf
+    for name, gap in zip(tree["table"]["guide"].values, gaps, strict=True):
+        tree[f"{name}/per_datum"] = xr.DataTree(xr.Dataset({"gap": ((), gap)}))
+    return tree
+
+
 NOISE = np.random.default_rng(0).normal(size=50)
 
 
@@ -60,6 +69,33 @@ class TestHeadline:
     def test_only_exact_guides(self):
         tree = small([np.zeros(5)], khat_median=[-np.inf])
         assert "".join(answer(tree).headline) == "g0 is the exact posterior: its gap is 0."
+
+
+class TestOneDatum:
+    def test_an_unknown_error_is_not_read_as_a_large_one(self):
+        text = "".join(answer(whole([3.25])).headline)
+        assert text == "g0 is 3.250 nats away from the exact posterior of the whole data set."
+
+    @pytest.mark.parametrize("gap", [1e-9, -0.01])
+    def test_no_gap_is_not_distinguishable(self, gap):
+        assert "not distinguishable" in "".join(answer(whole([gap])).headline)
+
+    def test_nothing_is_said_per_datum(self):
+        columns = {"khat_share_above": [1.0, 1.0], "khat_median": [0.9, 1.2]}
+        tree = whole([3.0, 1.0], ms_per_datum=[1.0, 2.0], parameters=[3, 4], **columns)
+        text = str(answer(tree))
+        assert "a datum" not in text
+        assert "ms" not in text
+        assert "%" not in text
+        assert "±" not in text
+        assert "buys, in nats for the data set as a whole: 2.000 from g0" in text
+        assert "g0 (0.90), g1 (1.2)" in text
+        assert "no standard error" in text
+
+    def test_a_single_row_has_no_errors_either(self):
+        tree = small([[1.5, 1.5]])
+        tree["table"]["gap_se"][:] = np.inf
+        assert "A single datum was scored" in answer(tree).caveat
 
 
 class TestDifferences:

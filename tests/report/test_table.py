@@ -77,3 +77,36 @@ def test_an_empty_table_is_refused():
     )
     with pytest.raises(DataError, match="no rows"):
         format_cells(xr.DataTree.from_dict({"/table": table}))
+
+
+def test_a_gap_that_is_not_split_does_not_speak_of_its_parts(tree, own_tree):
+    def note():
+        return next(column.note for column in columns(own_tree) if column.header == "gap")
+
+    assert "next two columns" in note()
+    for part in ("approximation_gap", "amortization_gap"):
+        own_tree["table"][part][:] = np.nan
+    assert "next two columns" not in note()
+
+
+def test_the_time_of_per_datum_guides_is_explained(tree):
+    note = next(column.note for column in columns(tree) if column.header == "time")
+    assert "per-datum guide" in note
+
+
+def test_nothing_trained_no_training_column(own_tree):
+    own_tree["table"]["train_seconds"][:] = 0.0
+    assert "training (s)" not in format_cells(own_tree)[0]
+
+
+def test_a_data_set_that_is_one_datum_has_no_columns_over_data(own_tree):
+    for name in own_tree["table"]["guide"].values:
+        numbers = own_tree[f"{name}/per_datum"].to_dataset()
+        own_tree[f"{name}/per_datum"] = xr.DataTree(numbers.isel(datum=0))
+    own_tree["table"]["gap_se"][:] = np.inf
+    headers, rows = format_cells(own_tree)
+    assert "k-hat" in headers
+    assert not {"time (ms/datum)", "k-hat (median)", "high k-hat (share > 0.67)"} & set(headers)
+    assert rows[0][headers.index("gap (nats)")] == "1.509"
+    assert not any("a datum" in column.note or "over data" in column.note
+                   for column in columns(own_tree))  # fmt: skip
