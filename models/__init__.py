@@ -1,7 +1,25 @@
 """Generative models: one file a model, each a plain Pyro program."""
 
+from pyrolvm.models.conv_generator import ConvGenerator
 from pyrolvm.models.cpa_generator import CPAGenerator
+from pyrolvm.models.folding import Folding
+from pyrolvm.models.injective_slope import InjectiveSlope
+from pyrolvm.models.leaky_generator import LeakyGenerator
 from pyrolvm.models.linear_gaussian import LinearGaussian
+from pyrolvm.models.manifold_generator import ManifoldGenerator
+from pyrolvm.models.residual_generator import ResidualGenerator
+from pyrolvm.models.sign_permutation import SignPermutation
 from pyrolvm.models.vae import VAE
 
-__all__ = ["VAE", "CPAGenerator", "LinearGaussian"]
+__all__ = [
+    "VAE",
+    "CPAGenerator",
+    "ConvGenerator",
+    "Folding",
+    "InjectiveSlope",
+    "LeakyGenerator",
+    "LinearGaussian",
+    "ManifoldGenerator",
+    "ResidualGenerator",
+    "SignPermutation",
+]

@@ -23,6 +23,11 @@ MODELS = {
     "linear-gaussian": lambda: models.LinearGaussian(2, 4),
     "cpa-generator": lambda: models.CPAGenerator(2, 4, (5,)),
     "vae": lambda: models.VAE(2, 4, (5,)),
+    "residual-generator": lambda: models.ResidualGenerator(4),
+    "leaky-generator": lambda: models.LeakyGenerator(4),
+    "conv-generator": lambda: models.ConvGenerator(2, 4),
+    "manifold-generator": lambda: models.ManifoldGenerator(2, 4),
+    "sign-permutation": lambda: models.SignPermutation(4),
 }
 
 
@@ -44,6 +49,18 @@ def one_device():
 
 def meta(*shape):
     return torch.zeros(shape, device="meta")
+
+
+@pytest.mark.parametrize(
+    "make", [models.Folding, models.InjectiveSlope, lambda: models.SignPermutation(1)]
+)
+def test_exact_posteriors_stay_on_the_device(make):
+    model = make().to("meta")
+    z = model(size=6)
+    assert z.device.type == "meta"
+    posterior = model.posterior(meta(6, 1)).expand((3, 6))
+    assert posterior.log_prob(posterior.sample()).device.type == "meta"
+    assert model.log_evidence(meta(6, 1)).device.type == "meta"
 
 
 @pytest.mark.parametrize("family", FAMILIES)
