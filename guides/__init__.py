@@ -3,6 +3,20 @@
 from pyrolvm.guides.amortized import Amortized
 from pyrolvm.guides.exact import Exact
 from pyrolvm.guides.exact_cpa import CPAPosterior, ExactCPA
+from pyrolvm.guides.iterative import Iterative
+from pyrolvm.guides.langevin import Langevin
 from pyrolvm.guides.per_datum import PerDatum
+from pyrolvm.guides.semi_amortized import SemiAmortized
+from pyrolvm.guides.sign_guide import SignGuide
 
-__all__ = ["Amortized", "CPAPosterior", "Exact", "ExactCPA", "PerDatum"]
+__all__ = [
+    "Amortized",
+    "CPAPosterior",
+    "Exact",
+    "ExactCPA",
+    "Iterative",
+    "Langevin",
+    "PerDatum",
+    "SemiAmortized",
+    "SignGuide",
+]

@@ -11,6 +11,7 @@ from pyrolvm.families.gaussian_mixture import GaussianMixture
 from pyrolvm.families.mixture import Mixture
 from pyrolvm.families.planar_flow import PlanarFlow
 from pyrolvm.families.registry import FAMILIES, make_family
+from pyrolvm.families.sign import Sign, SignedHalfNormals
 
 __all__ = [
     "FAMILIES",
@@ -21,5 +22,7 @@ __all__ = [
     "GaussianMixture",
     "Mixture",
     "PlanarFlow",
+    "Sign",
+    "SignedHalfNormals",
     "make_family",
 ]

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from pyro.distributions import Normal, TorchDistribution
 from torch import Tensor
 
-from pyrolvm.families.family import Family
+from pyrolvm.families.family import Family, Transport, along_batch, equally_weighted
 from pyrolvm.families.triangular import positive_scale, raw_scale
 
 
@@ -49,3 +49,11 @@ class Diagonal(Family):
     def covariance(self, parameters: Float[Tensor, "*batch P"]) -> Float[Tensor, "*batch D D"]:
         """Return the diagonal covariance matrix."""
         return torch.diag_embed(self.distribution(parameters).variance)
+
+    def transport(
+        self, parameters: Float[Tensor, "*batch P"], noise: Float[Tensor, "S D"]
+    ) -> Transport:
+        """Scale and shift the noise."""
+        q = self.distribution(parameters)
+        z = q.mean + q.stddev * along_batch(noise, q.mean)
+        return equally_weighted(z, q.log_prob(z))

@@ -9,7 +9,9 @@ amortization gap alone.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -18,6 +20,21 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor
 
 from pyrolvm.core.errors import SettingError
+
+
+@dataclass(frozen=True)
+class Transport:
+    r"""Weighted points that stand for q(z; λ): :math:`E_q f \approx \sum_m w_m f(z_m)`.
+
+    Args:
+        z: M points, shape ``(M, ..., D)``, differentiable in λ, as are the rest.
+        log_density: Log q at them in nats, ``(M, ...)``.
+        log_weight: Logarithms of the weights, which sum to 1 over the points, ``(M, ...)``.
+    """
+
+    z: Tensor
+    log_density: Tensor
+    log_weight: Tensor
 
 
 class Family(ABC):
@@ -91,8 +108,37 @@ class Family(ABC):
             NotImplementedError: If the family has no closed form for it.
         """
 
+    def transport(
+        self, parameters: Float[Tensor, "*batch P"], noise: Float[Tensor, "S D"]
+    ) -> Transport:
+        """Push given standard normal noise, the same for all of the batch, to draws of q(z; λ).
+
+        Unlike draws of :meth:`distribution`, the points have derivatives of any order in λ.
+
+        Args:
+            parameters: λ, shape ``(..., P)``.
+            noise: S draws of a standard normal, or points that stand for it.
+
+        Raises:
+            SettingError: If the family's draws cannot follow λ smoothly.
+        """
+        raise SettingError(
+            f"Refinement needs draws that follow their parameters smoothly, but {self!r} has "
+            "none. Use the diagonal, full, mixture or flow family."
+        )
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}(dim={self.dim})"
+
+
+def equally_weighted(z: Tensor, log_density: Tensor) -> Transport:
+    """Return a transport whose M points weigh 1/M each.
+
+    Args:
+        z: Shape ``(M, ..., D)``.
+        log_density: Log q at them in nats, ``(M, ...)``.
+    """
+    return Transport(z, log_density, torch.full_like(log_density, -math.log(len(z))))
 
 
 def positive(number: int, meaning: str) -> int:
@@ -104,3 +150,10 @@ def positive(number: int, meaning: str) -> int:
     if not isinstance(number, int) or isinstance(number, bool) or number < 1:
         raise SettingError(f"The {meaning} must be a positive whole number, but it is {number!r}.")
     return number
+
+
+def along_batch(
+    noise: Float[Tensor, "S D"], like: Float[Tensor, "*batch D"]
+) -> Float[Tensor, "S *ones D"]:
+    """Give noise the dimensions of a batch, each of size 1, and its type."""
+    return noise.reshape(len(noise), *(1,) * (like.dim() - 1), -1).to(like)

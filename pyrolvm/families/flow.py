@@ -20,7 +20,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from pyrolvm.families.family import Family, positive
+from pyrolvm.families.family import Family, Transport, along_batch, equally_weighted, positive
 from pyrolvm.families.planar_flow import MARGIN, PlanarFlow
 from pyrolvm.families.triangular import num_scale_parameters, raw_of_scale_tril, scale_tril
 
@@ -74,6 +74,13 @@ class Flow(Family):
         return torch.cat(
             [loc, raw_of_scale_tril(scale_tril), layers.expand(*loc.shape[:-1], -1)], -1
         )
+
+    def transport(
+        self, parameters: Float[Tensor, "*batch P"], noise: Float[Tensor, "S D"]
+    ) -> Transport:
+        """Push the noise through the layers, which gives its density as well."""
+        q = self.distribution(parameters)
+        return equally_weighted(*q.push(along_batch(noise, q.loc)))
 
     def covariance(self, parameters: Float[Tensor, "*batch P"]) -> Float[Tensor, "*batch D D"]:
         """Raise: a flow's moments have no closed form; average over draws.

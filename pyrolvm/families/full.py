@@ -10,8 +10,13 @@ from jaxtyping import Float
 from pyro.distributions import MultivariateNormal, TorchDistribution
 from torch import Tensor
 
-from pyrolvm.families.family import Family
-from pyrolvm.families.triangular import num_scale_parameters, raw_of_scale_tril, scale_tril
+from pyrolvm.families.family import Family, Transport, along_batch, equally_weighted
+from pyrolvm.families.triangular import (
+    colour,
+    num_scale_parameters,
+    raw_of_scale_tril,
+    scale_tril,
+)
 
 
 class Full(Family):
@@ -43,3 +48,13 @@ class Full(Family):
         """Return L Lᵀ."""
         factor = scale_tril(parameters[..., self.dim :], self.dim)
         return factor @ factor.mT
+
+    def transport(
+        self, parameters: Float[Tensor, "*batch P"], noise: Float[Tensor, "S D"]
+    ) -> Transport:
+        """Scale and shift the noise."""
+        q = self.distribution(parameters)
+        z = q.mean + colour(
+            q.scale_tril, along_batch(noise, q.mean).expand(len(noise), *q.mean.shape)
+        )
+        return equally_weighted(z, q.log_prob(z))

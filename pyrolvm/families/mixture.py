@@ -5,15 +5,21 @@ r"""Mixture of Gaussians with full covariances, for posteriors with several mode
 
 from __future__ import annotations
 
+import math
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from pyrolvm.core.errors import SettingError
-from pyrolvm.core.errors import SettingError
-from pyrolvm.families.family import Family, positive
+from pyrolvm.families.family import Family, Transport, along_batch, positive
 from pyrolvm.families.gaussian_mixture import GaussianMixture
-from pyrolvm.families.triangular import num_scale_parameters, raw_of_scale_tril, scale_tril
+from pyrolvm.families.triangular import (
+    colour,
+    num_scale_parameters,
+    raw_of_scale_tril,
+    scale_tril,
+)
 
 SPREAD = 0.4
 """Distance of the components from the Gaussian that they start from, in standard deviations."""
@@ -91,32 +97,17 @@ class Mixture(Family):
         raw = raw_of_scale_tril(scale_trils)
         return torch.cat([log_weights, locs.flatten(-2), raw.flatten(-2)], -1)
 
-    def from_gaussians(
-        self,
-        locs: Float[Tensor, "*batch C D"],
-        scale_trils: Float[Tensor, "*batch C D D"],
-        log_weights: Float[Tensor, "*batch C"],
-    ) -> Float[Tensor, "*batch P"]:
-        """Return the parameters of exactly this mixture.
-
-        Args:
-            locs: Means of the C components, shape ``(..., C, D)``.
-            scale_trils: Lower Cholesky factors of their covariances, shape ``(..., C, D, D)``.
-            log_weights: Log weights in nats, normalised or not, shape ``(..., C)``.
-
-        Raises:
-            SettingError: If the shapes are not those of this family.
-        """
-        wanted = (self.num_components, self.dim)
-        found = (locs.shape[-2:], scale_trils.shape[-3:], log_weights.shape[-1:])
-        if found != (wanted, (*wanted, self.dim), wanted[:1]):
-            raise SettingError(
-                f"{self!r} needs locs (..., C, D), scale_trils (..., C, D, D) and log_weights "
-                f"(..., C) with C = {wanted[0]} and D = {self.dim}, but they end in "
-                f"{', '.join(str(tuple(shape)) for shape in found)}."
-            )
-        raw = raw_of_scale_tril(scale_trils)
-        return torch.cat([log_weights, locs.flatten(-2), raw.flatten(-2)], -1)
+    def transport(
+        self, parameters: Float[Tensor, "*batch P"], noise: Float[Tensor, "S D"]
+    ) -> Transport:
+        """Push all noise through each component; its points share the component's weight."""
+        q = self.distribution(parameters)
+        white = along_batch(noise, q.loc[..., 0, :]).unsqueeze(-2)
+        every = q.loc + colour(q.scale_tril, white.expand(len(noise), *q.loc.shape))
+        z = every.movedim(-2, 0).flatten(0, 1)
+        shares = (q.log_mixing - math.log(len(noise))).movedim(-1, 0)
+        log_weight = shares.repeat_interleave(len(noise), 0)
+        return Transport(z, q.log_prob(z), log_weight)
 
     def covariance(self, parameters: Float[Tensor, "*batch P"]) -> Float[Tensor, "*batch D D"]:
         """Return the covariance of the mixture."""

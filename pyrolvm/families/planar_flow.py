@@ -85,16 +85,27 @@ class PlanarFlow(TorchDistribution):
     def rsample(self, sample_shape: Any = ()) -> Float[Tensor, "*sample D"]:
         """Push noise through the layers, and remember the density of the result."""
         shape = self._extended_shape(torch.Size(sample_shape))
-        point = torch.randn(shape, dtype=self.loc.dtype, device=self.loc.device)
+        noise = torch.randn(shape, dtype=self.loc.dtype, device=self.loc.device)
+        value, log_density = self.push(noise)
+        self._drawn = (value, log_density, torch.is_grad_enabled())
+        return value
+
+    def push(self, point: Float[Tensor, "*sample D"]) -> tuple[Tensor, Tensor]:
+        """Push points through the layers.
+
+        Args:
+            point: Standard normal noise, broadcastable with ``(..., *batch, D)``.
+
+        Returns:
+            The values, shape ``(..., *batch, D)``, and their log densities in nats.
+        """
         log_density = _log_standard_normal(point) - self._log_det
         for layer in range(self.bias.shape[-1]):
             direction, shift, bias, rise = self._layer(layer)
             level = (point * direction).sum(-1) + bias
             point = point + shift * level.tanh().unsqueeze(-1)
             log_density = log_density - _log_derivative(level, rise)
-        value = self.loc + colour(self.scale_tril, point)
-        self._drawn = (value, log_density, torch.is_grad_enabled())
-        return value
+        return self.loc + colour(self.scale_tril, point), log_density
 
     def log_prob(self, value: Float[Tensor, "*sample D"]) -> Float[Tensor, "*sample"]:
         """Return log q(value): remembered for the latest draw, else by inverting the layers."""

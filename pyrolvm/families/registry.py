@@ -10,9 +10,10 @@ from pyrolvm.families.family import Family
 from pyrolvm.families.flow import Flow
 from pyrolvm.families.full import Full
 from pyrolvm.families.mixture import Mixture
+from pyrolvm.families.sign import Sign
 
 FAMILIES: dict[str, type[Family]] = {
-    family.name: family for family in (Diagonal, Full, Mixture, Flow)
+    family.name: family for family in (Diagonal, Full, Mixture, Flow, Sign)
 }
 
 

@@ -1,5 +1,6 @@
 """What SVI maximises, and the loop and the optimizer that take the steps."""
 
+from pyrolvm.objectives.forward_kl import forward_kl
 from pyrolvm.objectives.fused_optimizer import FusedOptimizer
 from pyrolvm.objectives.objective import Objective, checked_objective
 from pyrolvm.objectives.patience import Patience
@@ -15,5 +16,6 @@ __all__ = [
     "SVILoop",
     "Train",
     "checked_objective",
+    "forward_kl",
     "training",
 ]

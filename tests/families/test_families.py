@@ -16,12 +16,22 @@ from pyro.optim import PyroOptim
 from torch import Tensor
 
 from pyrolvm.core import UnknownNameError
-from pyrolvm.families import FAMILIES, Family, GaussianMixture, PlanarFlow, make_family
+from pyrolvm.core.errors import SettingError
+from pyrolvm.families import (
+    FAMILIES,
+    Family,
+    GaussianMixture,
+    Mixture,
+    PlanarFlow,
+    Sign,
+    make_family,
+)
 from pyrolvm.families.planar_flow import MARGIN, invert_level
 from pyrolvm.families.triangular import colour, raw_of_scale_tril, scale_tril, whiten
 
 NAMES = sorted(FAMILIES)
-EXACT = ["diagonal", "full", "mixture"]
+EXACT = ["diagonal", "full", "mixture", "sign"]
+PATHWISE = [name for name in NAMES if name != "sign"]
 
 
 @pytest.fixture(autouse=True)
@@ -34,6 +44,16 @@ def _seeded() -> Iterator[None]:
 def some_parameters(family: Family, *batch: int, dtype: torch.dtype = torch.float64) -> Tensor:
     shift = torch.randn(*batch, family.num_parameters, dtype=dtype)
     return family.initial.to(dtype) + 0.7 * shift
+
+
+def draw(q: Any, *shape: int) -> Tensor:
+    """Draw with pathwise gradients where the family has them."""
+    return q.rsample(shape) if q.has_rsample else q.sample(shape)
+
+
+def cell_centres(reach: float, count: int) -> Tensor:
+    """Points of the midpoint rule; the jump of the sign family at 0 falls between two of them."""
+    return (torch.arange(count, dtype=torch.float64) + 0.5) * (2 * reach / count) - reach
 
 
 def some_gaussian(*batch: int, dim: int) -> tuple[Tensor, Tensor]:
@@ -50,7 +70,7 @@ class TestEveryFamily:
         family = make_family(name, dim)
         q = family.distribution(some_parameters(family, *batch))
         assert (q.batch_shape, q.event_shape) == (batch, (dim,))
-        z = q.rsample((7,))
+        z = draw(q, 7)
         assert z.shape == (7, *batch, dim)
         assert q.log_prob(z).shape == (7, *batch)
         assert q.log_prob(torch.zeros(dim, dtype=torch.float64)).shape == batch
@@ -69,7 +89,7 @@ class TestEveryFamily:
         parameters = some_parameters(family, 6).requires_grad_()
         q = family.distribution(parameters)
         if source == "draw":
-            z = q.rsample((50,))
+            z = draw(q, 50)
             loss = q.log_prob(z).mean() + (z.sum(-1) + z.pow(3).sum(-1)).mean()
         else:
             loss = q.log_prob(torch.randn(50, 6, dim, dtype=torch.float64)).mean()
@@ -80,14 +100,14 @@ class TestEveryFamily:
     def test_arbitrary_points_score_like_own_draws(self, name: str, dim: int) -> None:
         family = make_family(name, dim)
         q = family.distribution(some_parameters(family, 4))
-        z = q.rsample((100,))
+        z = draw(q, 100)
         torch.testing.assert_close(q.log_prob(z.clone()), q.log_prob(z), rtol=1e-9, atol=1e-9)
 
     def test_expand_keeps_the_density(self, name: str, dim: int) -> None:
         family = make_family(name, dim)
         q = family.distribution(some_parameters(family, 4))
         wide = q.expand((3, 4))
-        z = wide.rsample((2,))
+        z = draw(wide, 2)
         assert z.shape == (2, 3, 4, dim)
         torch.testing.assert_close(
             wide.log_prob(z), q.log_prob(z.reshape(6, 4, dim)).reshape(2, 3, 4)
@@ -100,12 +120,14 @@ class TestEveryFamily:
     def test_keeps_the_precision(self, name: str, dim: int, dtype: torch.dtype) -> None:
         family = make_family(name, dim)
         q = family.distribution(some_parameters(family, 4, dtype=dtype))
-        z = q.rsample()
+        z = draw(q)
         assert z.dtype == q.log_prob(z).dtype == q.log_prob(z.clone()).dtype == dtype
 
     def test_starts_from_a_gaussian(self, name: str, dim: int) -> None:
         family = make_family(name, dim)
         loc, factor = some_gaussian(5, dim=dim)
+        if name == "sign":
+            pytest.skip("its nearest member is no Gaussian; see TestSign")
         if name == "diagonal":
             factor = torch.diag_embed(factor.diagonal(dim1=-2, dim2=-1))
         truth = MultivariateNormal(loc, scale_tril=factor)
@@ -123,7 +145,7 @@ class TestEveryFamily:
         family = make_family(name, dim)
         parameters = (size * torch.randn(50, family.num_parameters, dtype=dtype)).requires_grad_()
         q = family.distribution(parameters)
-        z = q.rsample((3,))
+        z = draw(q, 3)
         log_density = q.log_prob(z)
         assert not z.isnan().any()
         assert not log_density.isnan().any()
@@ -164,8 +186,8 @@ class TestEveryFamily:
 def test_density_integrates_to_one_over_a_line(name: str) -> None:
     family = make_family(name, 1)
     q = family.distribution(some_parameters(family, 3))
-    grid = torch.linspace(-60, 60, 60_001, dtype=torch.float64)
-    mass = torch.trapezoid(q.log_prob(grid.reshape(-1, 1, 1)).exp(), grid, dim=0)
+    grid = cell_centres(60, 60_000)
+    mass = q.log_prob(grid.reshape(-1, 1, 1)).exp().sum(0) * (grid[1] - grid[0])
     torch.testing.assert_close(mass, torch.ones(3, dtype=torch.float64), rtol=1e-6, atol=1e-6)
 
 
@@ -174,7 +196,7 @@ def test_density_integrates_to_one_over_a_plane(name: str) -> None:
     family = make_family(name, 2)
     parameters = family.initial.double() + 0.3 * torch.randn(family.num_parameters).double()
     q = family.distribution(parameters)
-    line = torch.linspace(-12, 12, 481, dtype=torch.float64)
+    line = cell_centres(12, 480)
     plane = torch.cartesian_prod(line, line)
     mass = q.log_prob(plane).exp().sum() * (line[1] - line[0]) ** 2
     assert abs(mass.item() - 1) < 1e-5
@@ -211,7 +233,7 @@ def expected_by_quadrature(
     return (density * f(points)).sum() * (line[1] - line[0]) ** family.dim
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", PATHWISE)
 @pytest.mark.parametrize("dim", [1, 2])
 def test_pathwise_gradient_is_unbiased(name: str, dim: int) -> None:
     family = make_family(name, dim)
@@ -280,6 +302,34 @@ class TestMixture:
             full.distribution(full.from_gaussian(loc, factor)).log_prob(z),
         )
 
+    @pytest.mark.parametrize("num_components", [1, 2, 5, 32])
+    @pytest.mark.parametrize("dim", [1, 3])
+    def test_any_number_of_components_starts_from_a_gaussian(
+        self, num_components: int, dim: int
+    ) -> None:
+        family = make_family("mixture", dim, num_components=num_components)
+        loc, factor = some_gaussian(5, dim=dim)
+        parameters = family.from_gaussian(loc, factor)
+        assert parameters.shape == (5, family.num_parameters)
+        torch.testing.assert_close(family.mean(parameters), loc)
+        torch.testing.assert_close(family.covariance(parameters), factor @ factor.mT)
+        assert family.distribution(parameters).rsample((2,)).isfinite().all()
+
+    def test_starts_from_several_gaussians(self) -> None:
+        family = Mixture(2, num_components=3)
+        locs, factors = some_gaussian(5, 3, dim=2)
+        log_weights = torch.randn(5, 3, dtype=torch.float64)
+        q = family.distribution(family.from_gaussians(locs, factors, log_weights))
+        z = torch.randn(7, 5, 2, dtype=torch.float64)
+        each = MultivariateNormal(locs, scale_tril=factors).log_prob(z.unsqueeze(-2))
+        truth = (log_weights.log_softmax(-1) + each).logsumexp(-1)
+        torch.testing.assert_close(q.log_prob(z), truth)
+
+    def test_another_number_of_gaussians_is_refused(self) -> None:
+        locs, factors = some_gaussian(5, 2, dim=2)
+        with pytest.raises(SettingError, match="Mixture"):
+            Mixture(2, num_components=3).from_gaussians(locs, factors, torch.zeros(5, 2))
+
     def test_bad_factor_is_refused(self) -> None:
         with pytest.raises(ValueError, match="scale_tril"):
             GaussianMixture(
@@ -343,6 +393,29 @@ class TestFlow:
         jacobian: Any = torch.autograd.functional.jacobian(push, noise)
         truth = Normal(0.0, 1.0).log_prob(noise).sum() - torch.linalg.slogdet(jacobian).logabsdet
         torch.testing.assert_close(q.log_prob(push(noise)), truth, rtol=1e-10, atol=1e-10)
+
+
+class TestSign:
+    def test_probability_of_a_sign_is_that_of_the_gaussian(self) -> None:
+        loc, factor = some_gaussian(5, dim=3)
+        family = Sign(3)
+        positive = family.from_gaussian(loc, factor).sigmoid()
+        scale = MultivariateNormal(loc, scale_tril=factor).stddev
+        torch.testing.assert_close(positive, Normal(0.0, 1.0).cdf(loc / scale))
+
+    def test_even_signs_are_the_standard_normal(self) -> None:
+        z = torch.randn(20, 3)
+        truth = Normal(0.0, 1.0).log_prob(z).sum(-1)
+        torch.testing.assert_close(Sign(3).distribution(torch.zeros(3)).log_prob(z), truth)
+
+    def test_sure_signs_have_the_entropy_of_half_normals(self) -> None:
+        q = Sign(3).distribution(torch.tensor([60.0, -60.0, 60.0], dtype=torch.float64))
+        z = q.sample((100_000,))
+        surprise = -q.log_prob(z)
+        half_normal = 0.5 * math.log(math.pi / 2) + 0.5
+        error = surprise.mean() - 3 * half_normal
+        assert error.abs() < 5 * surprise.std() / math.sqrt(len(z))
+        assert torch.equal(z.sign()[0], torch.tensor([1.0, -1.0, 1.0], dtype=torch.float64))
 
 
 class TestTriangular:

@@ -8,11 +8,13 @@ from typing import Any
 import pyro
 import pytest
 import torch
-from pyro.distributions import Normal
+from pyro.distributions import MultivariateNormal, Normal
 from pyro.infer import SVI, Trace_ELBO
 from pyro.optim import PyroOptim
 from torch import Tensor
+from torch.distributions import kl_divergence
 
+import pyrolvm as lvm
 from pyrolvm.core import DataError, Guide, IncompatiblePairError, UnknownNameError, log_densities
 from pyrolvm.families import FAMILIES, make_family
 from pyrolvm.guides import Amortized
@@ -51,6 +53,23 @@ class TestAmortized(GuideContract):
         a, b = torch.randn(2, 3, 4).unbind()
         middle = guide.parameters_for((a + b) / 2)
         torch.testing.assert_close(middle, (guide.parameters_for(a) + guide.parameters_for(b)) / 2)
+
+    @pytest.mark.parametrize("family", ["full", "diagonal"])
+    def test_an_affine_encoder_reaches_the_optimum_of_a_linear_model(self, family: str) -> None:
+        """Full: the posterior itself. Diagonal: var_i = 1/Λ_ii, and the gap that this leaves."""
+        model = LinearGaussian(latent_dim=2, obs_dim=4).eval().requires_grad_(False)
+        guide = Amortized(model, family=family, hidden=())
+        lvm.fit(
+            model, guide, model(size=1024), steps=1000, learning_rate=3e-2, num_particles=8,
+            train="guide", progress=False,
+        )  # fmt: skip
+        x = model(size=50)
+        posterior, q = model.posterior(x), guide.distribution(x)
+        ours = MultivariateNormal(q.mean, guide.family.covariance(guide.parameters_for(x)))
+        gap = kl_divergence(ours, posterior).mean()
+        precision = posterior.precision_matrix[0]
+        floor = 0.5 * (precision.diagonal().log().sum() - precision.logdet())
+        assert (gap - (floor if family == "diagonal" else 0.0)).abs() < 1e-3
 
     def test_family_options_are_handed_on(self) -> None:
         guide = Amortized(self.make_model(), family="mixture", num_components=3)
