@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from pyrolvm.core.log_densities import LogDensities, log_densities
     from pyrolvm.fit import Fit, fit
     from pyrolvm.inference.evidence import log_evidence
+    from pyrolvm.inference.invertibility import Invertibility, invertibility
+    from pyrolvm.studies.study import Study, StudyResult
 
 __version__ = "0.1.0"
 
@@ -30,11 +32,15 @@ __all__ = [
     "Comparison",
     "Estimate",
     "Fit",
+    "Invertibility",
     "LogDensities",
     "PyroLVMError",
+    "Study",
+    "StudyResult",
     "compare",
     "diagnose",
     "fit",
+    "invertibility",
     "log_densities",
     "log_evidence",
 ]
@@ -43,14 +49,20 @@ _HOMES = {
     "Comparison": "pyrolvm.compare",
     "Estimate": "pyrolvm.core.estimate",
     "Fit": "pyrolvm.fit",
+    "Invertibility": "pyrolvm.inference.invertibility",
     "LogDensities": "pyrolvm.core.log_densities",
     "PyroLVMError": "pyrolvm.core.errors",
+    "Study": "pyrolvm.studies.study",
+    "StudyResult": "pyrolvm.studies.study",
     "compare": "pyrolvm.compare",
     "diagnose": "pyrolvm.compare",
     "fit": "pyrolvm.fit",
+    "invertibility": "pyrolvm.inference.invertibility",
     "log_densities": "pyrolvm.core.log_densities",
     "log_evidence": "pyrolvm.inference.evidence",
 }
+
+_PARTS = ("datasets", "families", "guides", "models", "objectives", "plots", "report", "studies")
 
 
 class _Package(ModuleType):
@@ -66,6 +78,8 @@ class _Package(ModuleType):
             value = getattr(importlib.import_module(_HOMES[name]), name)
             ModuleType.__setattr__(self, name, value)
             return value
+        if name in _PARTS:
+            return importlib.import_module(f"{self.__name__}.{name}")
         raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -74,7 +88,7 @@ class _Package(ModuleType):
         super().__setattr__(name, value)
 
     def __dir__(self) -> list[str]:
-        return sorted({*super().__dir__(), *__all__})
+        return sorted({*super().__dir__(), *__all__, *_PARTS})
 
 
 sys.modules[__name__].__class__ = _Package

@@ -1,4 +1,4 @@
-"""The command line: ``pyrolvm compare``, ``fit``, ``report``, ``list``, ``data``.
+"""The command line: ``pyrolvm compare``, ``fit``, ``study``, ``report``, ``list``, ``data``.
 
 Torch and Pyro are loaded by the command that needs them, so that ``pyrolvm --help`` answers at
 once.
@@ -67,9 +67,10 @@ def compare(
         model: Name, latent dimension, widths of hidden layers, options; see "pyrolvm list".
         data: Name of a data set, or a .npy, .npz or .csv file.
         guide: Name, family, widths of hidden layers; give it once for each guide.
-        steps: Training steps of the model, and of each amortized guide.
+        steps: Training steps of the model, and of each amortized guide; per-datum guides, and
+            those that split the gap, are fitted in as many, but at most 800.
         particles: Draws of each guide for each datum.
-        seed: The same seed gives the same result.
+        seed: The same seed gives the same result; a whole number from 0 to 2**63 - 1.
         out: Run folder; by default runs/compare-<hash of the configuration>.
         device: Where to compute, for example cpu or cuda.
         config: A config.json of an earlier run, which is repeated; other options are then refused.
@@ -119,7 +120,7 @@ def fit(
         data: Name of a data set, or a .npy, .npz or .csv file.
         guide: Name, family, widths of hidden layers.
         steps: Training steps.
-        seed: The same seed gives the same result.
+        seed: The same seed gives the same result; a whole number from 0 to 2**63 - 1.
         out: Run folder; by default runs/fit-<hash of the configuration>.
         device: Where to compute, for example cpu or cuda.
     """
@@ -158,6 +159,55 @@ def report(folder: Path) -> None:
     print(rebuild(arviz_export.load(folder / TREE), folder))
 
 
+@app.command
+def study(
+    study: str | None = None,
+    /,
+    *,
+    size: str = "default",
+    out: Path | None = None,
+    jobs: int = 1,
+    backend: str = "local",
+    scheduler: str | None = None,
+    resume: bool = True,
+    retry_failed: Annotated[bool, Parameter(negative=())] = False,
+) -> None:
+    """Run a study: a grid of configurations, one run folder a cell, one table.
+
+    Interrupted or killed, the same command goes on; several runners may share a folder. Without a
+    name the built-in studies and the keys of a study file are listed.
+
+    Example: pyrolvm study encoder-complexity --size smoke
+
+    Example: pyrolvm study encoder-complexity --jobs 2 --out runs/widths
+
+    Example: pyrolvm study my_study.toml --backend dask --scheduler tcp://host:8786
+
+    Args:
+        study: Name of a built-in study, or a .toml file.
+        size: One of the study's sizes: smoke, default or full for those that are built in.
+        out: Folder; by default runs/study-<name>-<size>.
+        jobs: Processes on this machine, of one thread each.
+        backend: Where cells run: local, dask or ray.
+        scheduler: Address of a Dask scheduler, for example tcp://host:8786.
+        resume: Go on in a folder that has cells already; refused otherwise.
+        retry_failed: Try cells again that failed before.
+    """
+    if study is None:
+        _print_studies()
+        return
+    from pyrolvm.studies.command import run_study
+
+    folder, failures = run_study(
+        study, size, out, n_jobs=jobs, backend=backend, scheduler=scheduler, resume=resume,
+        retry_failed=retry_failed,
+    )  # fmt: skip
+    print(f"Table: {folder / 'frame.csv'}")
+    if failures:
+        print(f"\nFailed cells: {len(failures)}", *failures, sep="\n  ", file=sys.stderr)
+        sys.exit(1)
+
+
 @app.command(name="list")
 def list_names() -> None:
     """Show models, guides, data sets, and which guide serves which model.
@@ -168,10 +218,10 @@ def list_names() -> None:
 
     from pyrolvm.datasets import describe
     from pyrolvm.families import FAMILIES
-    from pyrolvm.registry import GUIDES, MODELS, guides_for, make_model
+    from pyrolvm.registry import GUIDES, MODELS, example_model, guides_for
 
     console = Console()
-    served = {name: ", ".join(guides_for(make_model(name, obs_dim=3))) for name in MODELS}
+    served = {name: ", ".join(guides_for(example_model(name))) for name in MODELS}
     shown = [(name, _summary(kind), served[name]) for name, kind in MODELS.items()]
     console.print(_rich_table("Models", ("name", "what it is", "guides that serve it"), shown))
     rows = [(name, _summary(kind)) for name, kind in GUIDES.items()]
@@ -238,11 +288,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(2)
 
 
+def _print_studies() -> None:
+    from rich.console import Console
+
+    from pyrolvm.studies.builtin import descriptions
+    from pyrolvm.studies.settings import table
+
+    console = Console()
+    console.print(_rich_table("Studies", ("name", "question"), list(descriptions().items())))
+    console.print(_rich_table("Keys of a cell", ("key", "default", "meaning"), table()))
+
+
 def _print_table(tree: xr.DataTree) -> None:
     from rich.console import Console
     from rich.measure import Measurement
 
-    from pyrolvm.report import format_cells
+    from pyrolvm.report import format_cells, unit
 
     headers, rows = format_cells(tree)
     console = Console()
@@ -256,7 +317,7 @@ def _print_table(tree: xr.DataTree) -> None:
         headers, rows = [headers[i] for i in shown], [[row[i] for i in shown] for row in rows]
         table = _rich_table(f"{title} (all columns: table.csv, report.html)", headers, rows)
     console.print(table)
-    print(f"Evidence: {tree.attrs['evidence_method']}. All densities in nats per datum.")
+    print(f"Evidence: {tree.attrs['evidence_method']}. Densities in {unit(tree)}.")
 
 
 def _rich_table(title: str, headers: Sequence[str], rows: Sequence[Sequence[str]]) -> Any:

@@ -16,18 +16,49 @@ from typing import Any
 from pyrolvm.core import Guide, Model, UnknownNameError, serves
 from pyrolvm.core.errors import SettingError
 from pyrolvm.families import FAMILIES
-from pyrolvm.guides import Amortized, Exact, ExactCPA, PerDatum
-from pyrolvm.models import VAE, CPAGenerator, LinearGaussian
+from pyrolvm.guides import (
+    Amortized,
+    Exact,
+    ExactCPA,
+    Iterative,
+    Langevin,
+    PerDatum,
+    SemiAmortized,
+    SignGuide,
+)
+from pyrolvm.models import (
+    VAE,
+    ConvGenerator,
+    CPAGenerator,
+    Folding,
+    InjectiveSlope,
+    LeakyGenerator,
+    LinearGaussian,
+    ManifoldGenerator,
+    ResidualGenerator,
+    SignPermutation,
+)
 
 MODELS: dict[str, type[Model]] = {
+    "conv-generator": ConvGenerator,
     "cpa-generator": CPAGenerator,
+    "folding": Folding,
+    "injective-slope": InjectiveSlope,
+    "leaky-generator": LeakyGenerator,
     "linear-gaussian": LinearGaussian,
+    "manifold-generator": ManifoldGenerator,
+    "residual-generator": ResidualGenerator,
+    "sign-permutation": SignPermutation,
     "vae": VAE,
 }
 
 GUIDES: dict[str, type[Guide]] = {
     "amortized": Amortized,
     "per-datum": PerDatum,
+    "semi-amortized": SemiAmortized,
+    "iterative": Iterative,
+    "sign-guide": SignGuide,
+    "langevin": Langevin,
     "exact": Exact,
     "exact-cpa": ExactCPA,
 }
@@ -112,6 +143,19 @@ def make_model(text: str, obs_dim: int) -> Model:
     >>> make_model("vae:3:64x64:likelihood=bernoulli", obs_dim=5).latent_dim
     3
     """
+    name, arguments = model_arguments(text)
+    return build_model(name, arguments, obs_dim, text)
+
+
+def model_arguments(text: str) -> tuple[str, dict[str, Any]]:
+    """Read the specification of a model: its name, and the arguments of its constructor.
+
+    Raises:
+        UnknownNameError: If the name is not known, or a part is not one that models take.
+
+    >>> model_arguments("cpa-generator:1:16x8:activation=abs")[1]["hidden"]
+    (16, 8)
+    """
     parts = parse(text, numbers=1)
     kind = _known("model", parts.name, MODELS)
     if parts.words:
@@ -125,7 +169,7 @@ def make_model(text: str, obs_dim: int) -> Model:
         arguments["hidden"] = parts.widths
     if "learn_noise" in inspect.signature(kind).parameters:
         arguments = {"learn_noise": True, **arguments}
-    return build_model(parts.name, arguments, obs_dim, text)
+    return parts.name, arguments
 
 
 def build_model(
@@ -175,6 +219,19 @@ def make_guide(text: str, model: Model) -> Guide:
         UnknownNameError: If the name, the family or an option is not known.
         IncompatiblePairError: If the guide cannot serve the model.
     """
+    name, arguments = guide_arguments(text)
+    return build_guide(name, arguments, model, text)
+
+
+def guide_arguments(text: str) -> tuple[str, dict[str, Any]]:
+    """Read the specification of a guide: its name, and the arguments of its constructor.
+
+    Raises:
+        UnknownNameError: If the name is not known, or a part is not one that this guide takes.
+
+    >>> guide_arguments("full:64x64")
+    ('amortized', {'family': 'full', 'hidden': (64, 64)})
+    """
     parts = parse(text)
     if parts.name in FAMILIES:
         parts = Parts("amortized", (parts.name, *parts.words), (), parts.widths, parts.options)
@@ -185,15 +242,48 @@ def make_guide(text: str, model: Model) -> Guide:
         if "family" not in takes or len(parts.words) > 1:
             raise SpecificationError(text, parts.words[-1], f"{parts.name} takes no such word")
         arguments["family"] = parts.words[0]
-    if "hidden" in takes:
-        arguments["hidden"] = DEFAULT_ENCODER if parts.widths is None else parts.widths
-    elif parts.widths is not None:
+    if "hidden" not in takes and parts.widths is not None:
         raise SpecificationError(
             text, "x".join(map(str, parts.widths)), f"{parts.name} has no encoder"
         )
-    arguments |= parts.options
-    _check_options(text, kind, arguments)
-    return kind(model, **arguments)
+    if parts.widths is not None:
+        arguments["hidden"] = parts.widths
+    return parts.name, {**arguments, **parts.options}
+
+
+def build_guide(
+    name: str, arguments: Mapping[str, Any], model: Model, text: str | None = None
+) -> Guide:
+    """Build a guide from its name and its arguments.
+
+    Args:
+        name: A key of :data:`GUIDES`.
+        arguments: Of its constructor, without the model; an encoder's hidden layers are
+            :data:`DEFAULT_ENCODER` where they are not given.
+        model: The model that it is for.
+        text: What the user wrote, for messages.
+
+    Raises:
+        UnknownNameError: If the name, the family or an argument is not known.
+        IncompatiblePairError: If the guide cannot serve the model.
+    """
+    kind = _known("guide", name, GUIDES)
+    filled = with_default_encoder(kind, arguments)
+    _check_options(text or name, kind, filled)
+    return kind(model, **filled)
+
+
+def with_default_encoder(kind: type[Guide], arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments of a guide; encoders into a family are as large as the default encoder."""
+    takes = inspect.signature(kind).parameters
+    default = {"hidden": DEFAULT_ENCODER} if {"family", "hidden"} <= set(takes) else {}
+    return {**default, **arguments}
+
+
+def example_model(name: str) -> Model:
+    """Build a small model of this name, to see what it offers."""
+    takes = inspect.signature(_known("model", name, MODELS)).parameters
+    return build_model(name, {"obs_dim": 3} if "obs_dim" in takes else {})
 
 
 def default_guides(model: Model) -> tuple[str, ...]:

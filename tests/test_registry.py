@@ -97,6 +97,10 @@ def test_the_guides_for_a_model_follow_its_capabilities():
     assert guides_for(make_model("vae:2:8:likelihood=bernoulli", obs_dim=3)) == [
         "amortized",
         "per-datum",
+        "semi-amortized",
+        "iterative",
+        "sign-guide",
+        "langevin",
     ]
     assert "exact-cpa" not in guides_for(make_model("cpa-generator:3:8", obs_dim=5))
     assert default_guides(make_model("linear-gaussian:3", obs_dim=5))[-1] == "exact"

@@ -1,0 +1,135 @@
+"""Tables of a study as text: what each figure shows, and the smallest encoder that is enough."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pyrolvm.plots.encoder_budget import CLOSE_NATS, CLOSE_TV, is_far
+from pyrolvm.plots.quantities import MISSING, count, number, with_error
+from pyrolvm.plots.study_figures import FOLDING, rows_of, with_covered_modes
+from pyrolvm.plots.sweep import SweepAxes, axis_label, mean_and_error, ordered_values, sweep_axes
+from pyrolvm.studies.labels import labels
+from pyrolvm.studies.smallest import smallest_encoders
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+LARGER_IS_BETTER = ("tv_share", "elbo", "log_evidence", "ess", "bc2")
+
+
+@dataclass(frozen=True)
+class TextTable:
+    """A table, ready to be printed.
+
+    Args:
+        title: What it shows, with its unit.
+        headers: One a column.
+        rows: Cells as text.
+    """
+
+    title: str
+    headers: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+def study_tables(frame: pd.DataFrame, figures: Sequence[Mapping[str, Any]]) -> list[TextTable]:
+    """One table for each figure of a study.
+
+    Args:
+        frame: The table of the study.
+        figures: Its blocks ``[[figure]]``.
+
+    Returns:
+        For an encoder budget the smallest encoder that comes close to each generator's posterior;
+        for a sweep the means over seeds that it draws, and where they pass its threshold.
+    """
+    found = []
+    for block in figures:
+        rows = rows_of(frame, block)
+        if rows.empty:
+            continue
+        if block["kind"] == "encoder-budget":
+            found.append(_smallest(rows))
+        elif block["kind"] == "folding":
+            found.append(_means(with_covered_modes(rows), FOLDING))
+        else:
+            found.append(_means(rows, sweep_axes(block)))
+    return found
+
+
+def _smallest(frame: pd.DataFrame) -> TextTable:
+    """Smallest encoder within 0.05 nats, or a total variation of 0.1 where nats are many."""
+    frame = frame[(frame["parameters"] > 0) & frame["gap"].notna()]
+    frame = frame.assign(generator=labels(frame, "model"), family=labels(frame, "guide"))
+    rows = []
+    for generator, part in frame.groupby("generator", sort=False):
+        far = is_far(part)
+        for family, cells in part.groupby("family", sort=False):
+            limit = {"tv": CLOSE_TV} if far else {"nats": CLOSE_NATS}
+            best = smallest_encoders(cells, **limit).iloc[0]
+            unit = "TV" if far else "nats"
+            reached = "" if best["found"] else " (best of those tried)"
+            size = count(best["parameters"]) if best["found"] else MISSING
+            hidden = str(best.get("guide.hidden", ""))
+            shown = f"{with_error(best['value'], best['spread'] / best['seeds'] ** 0.5)} {unit}"
+            width = hidden if best["found"] else MISSING
+            rows.append((str(generator), str(family), size, width, f"{shown}{reached}"))
+    return TextTable(
+        f"Smallest encoder within {CLOSE_NATS} nats (or a total variation of {CLOSE_TV})",
+        ("generator", "guide", "parameters", "hidden layers", "gap"),
+        tuple(rows),
+    )
+
+
+def _means(frame: pd.DataFrame, axes: SweepAxes) -> TextTable:
+    places = sorted(frame[axes.x].dropna().unique().tolist())
+    keys = [name for name in (axes.panel, axes.line) if name is not None]
+    rows = []
+    for panel in ordered_values(frame, axes.panel):
+        for line in ordered_values(frame, axes.line):
+            part = frame
+            for column, value in ((axes.panel, panel), (axes.line, line)):
+                part = part if column is None else part[part[column].astype(str) == value]
+            if part.empty:
+                continue
+            means = mean_and_error(part.dropna(subset=[axes.y]), axes.x, axes.y)
+            cells = [_cell(means, place) for place in places]
+            names = [name for name, key in ((panel, axes.panel), (line, axes.line)) if key]
+            rows.append((*names, *cells, *_passes(means, axes), *_theory(part, axes, places)))
+    headers = [*map(axis_label, keys), *(f"{number(float(p), 4)}" for p in places)]
+    if axes.threshold is not None:
+        headers.append(f"first at {axes.threshold:g}")
+    if axes.reference is not None:
+        headers.append("theory")
+    title = f"{_capital(axis_label(axes.y))}, by {axis_label(axes.x)}"
+    return TextTable(title, tuple(headers), tuple(rows))
+
+
+def _cell(means: pd.DataFrame, place: float) -> str:
+    if place not in means.index:
+        return MISSING
+    return with_error(float(means["mean"][place]), float(means["error"][place]))
+
+
+def _passes(means: pd.DataFrame, axes: SweepAxes) -> tuple[str, ...]:
+    """Where the mean is first as good as the threshold."""
+    if axes.threshold is None:
+        return ()
+    values = means["mean"]
+    good = values >= axes.threshold if axes.y in LARGER_IS_BETTER else values <= axes.threshold
+    return (number(float(values.index[good][0]), 4) if good.any() else MISSING,)
+
+
+def _theory(part: pd.DataFrame, axes: SweepAxes, places: Sequence[float]) -> tuple[str, ...]:
+    if axes.reference is None:
+        return ()
+    truth = part.groupby(axes.x)[axes.reference].mean()
+    return (" / ".join(number(float(truth.get(place, np.nan)), 3) for place in places),)
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]

@@ -1,0 +1,54 @@
+"""What ``pyrolvm study`` does: find the study, run it, and say what failed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pyrolvm.core import UnknownNameError
+from pyrolvm.core.errors import SettingError
+from pyrolvm.studies.builtin import SUFFIX, builtin_names
+from pyrolvm.studies.study import Study
+
+
+def run_study(given: str, size: str, out: Path | None, **options: Any) -> tuple[Path, list[str]]:
+    """Run a study that is named or written in a file.
+
+    Args:
+        given: Name of a built-in study, or path of a study file.
+        size: One of its sizes.
+        out: Folder; by default named by study and size, so that the same command goes on.
+        **options: Of :meth:`pyrolvm.studies.Study.run`.
+
+    Returns:
+        The folder, and one line for each failed cell.
+
+    Raises:
+        UnknownNameError: If there is no such study.
+    """
+    study = find_study(given, size)
+    result = study.run(out=out or Path("runs") / f"study-{study.name}-{size}", **options)
+    cells = {cell.key: cell for cell in study.cells}
+    lines = [
+        f"{cells[key].label}: {error.strip().splitlines()[-1]} "
+        f"({result.folder / 'failed' / key / 'error.txt'})"
+        for key, error in result.failures.items()
+    ]
+    return result.folder, lines
+
+
+def find_study(given: str, size: str) -> Study:
+    """Take a built-in study by name, or read a study file.
+
+    Raises:
+        UnknownNameError: If it is neither, naming the nearest built-in study.
+        SettingError: If a file of that name is not there.
+    """
+    if given in builtin_names():
+        return Study.builtin(given, size)
+    path = Path(given)
+    if path.suffix == SUFFIX or len(path.parts) > 1:
+        if not path.is_file():
+            raise SettingError(f"There is no study file {path}.")
+        return Study.from_toml(path, size)
+    raise UnknownNameError("study", given, builtin_names())

@@ -1,0 +1,173 @@
+"""From the blocks of a study to its cells, with everything refused that cannot run.
+
+Each distinct problem and each distinct pair is built once, without training anything.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyro
+import torch
+from torch import Tensor
+
+from pyrolvm.core import Data, Guide, Model, PyroLVMError
+from pyrolvm.core.checkpoint import fingerprint
+from pyrolvm.core.errors import SettingError
+from pyrolvm.core.randomness import own_randomness
+from pyrolvm.registry import build_guide
+from pyrolvm.studies.cell import Cell
+from pyrolvm.studies.grid import expand
+from pyrolvm.studies.objectives import OBJECTIVES
+from pyrolvm.studies.problem import (
+    dataset_of,
+    make_generator,
+    make_guide_for,
+    simulate,
+    simulated_size,
+)
+from pyrolvm.studies.settings import REQUIRED, SETTINGS, check_keys, checked
+from pyrolvm.studies.source import Source, located
+from pyrolvm.studies.specification import NAME, resolved_guide, resolved_model
+
+SPECIFICATIONS = ("model", "guide")
+
+
+def resolve(blocks: Sequence[Mapping[str, Any]], source: Source) -> tuple[Cell, ...]:
+    """Cells of a study in the order of its blocks, each once.
+
+    Args:
+        blocks: The grid.
+        source: Where its parts were written.
+
+    Raises:
+        PyroLVMError: With the place of the mistake: an unknown key, name or option, a value of the
+            wrong kind, a guide that cannot serve its model, data that a model cannot have made.
+    """
+    resolver = _Resolver(source)
+    cells = (cell for block in range(len(blocks)) for cell in resolver.cells(blocks[block], block))
+    return tuple({cell.key: cell for cell in cells}.values())
+
+
+@dataclass
+class _Resolver:
+    source: Source
+    _known: dict[str, Any] = field(default_factory=dict)
+
+    def cells(self, block: Mapping[str, Any], number: int) -> Iterator[Cell]:
+        for key in block:
+            with _Placed(self.source, number, key):
+                check_keys({key: None}, "a cell")
+        for key, setting in SETTINGS.items():
+            if setting.default is REQUIRED and key not in block:
+                with _Placed(self.source, number):
+                    raise SettingError(f"Block {number + 1} of the grid names no {key}.")
+        for given in expand(block):
+            yield Cell(self._resolved(given, number))
+
+    def _resolved(self, given: Mapping[str, Any], number: int) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for key, setting in SETTINGS.items():
+            if key not in SPECIFICATIONS:
+                with _Placed(self.source, number, key):
+                    found[key] = checked(key, given.get(key, setting.default))
+        with _Placed(self.source, number, "data"):
+            width, digest = self._once(_facts, found["data"], found["model_seed"])
+        with _Placed(self.source, number, "model", given["model"]):
+            model = self._once(resolved_model, given["model"], width)
+            self._once(
+                _check_model, model, found["data"], found["train"], found["model_steps"] > 0
+            )
+        with _Placed(self.source, number, "guide", given["guide"]):
+            guide = self._once(resolved_guide, given["guide"])
+            self._once(_check_pair, model, guide, found["objective"])
+        resolved = {"model": model, "guide": guide, **found}
+        return {**resolved, "data_digest": digest} if digest else resolved
+
+    def _once(self, function: Any, *arguments: Any) -> Any:
+        """Call a function once for each set of arguments."""
+        key = fingerprint([function.__name__, *arguments])
+        if key not in self._known:
+            self._known[key] = function(*arguments)
+        return self._known[key]
+
+
+class _Placed:
+    """Puts the line of a key in front of what is raised inside."""
+
+    def __init__(self, source: Source, block: int, key: str = "", given: Any = None) -> None:
+        self.source, self.block, self.key, self.given = source, block, key, given
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
+        if isinstance(error, PyroLVMError):
+            inside, value = self._named(str(error))
+            located(error, self.source.place(self.block, self.key, inside, value))
+
+    def _named(self, message: str) -> tuple[str | None, str]:
+        """Which key of a given table a message is about, and what stands there."""
+        if not isinstance(self.given, Mapping):
+            return None, f'"{self.given}"' if isinstance(self.given, str) else ""
+        for key, value in self.given.items():
+            if re.search(rf"\b{re.escape(key)}\b", message.split(". ", maxsplit=1)[0]):
+                return key, json.dumps(value)
+        return NAME, json.dumps(self.given.get(NAME))
+
+
+def _facts(data: str, model_seed: int) -> tuple[int | None, str]:
+    """Width of a data set, None for simulated data; and the digest of a file."""
+    if simulated_size(data) is not None:
+        return None, ""
+    path = Path(data)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()[:16] if path.is_file() else ""
+    return dataset_of(data, model_seed).dim, digest
+
+
+def _check_model(table: dict[str, Any], data: str, train: str, is_fitted: bool) -> None:
+    """Build a generator, and let it see a few rows."""
+    configuration = {"model": table, "model_seed": 0}
+    model = _built(table["name"], make_generator, configuration)
+    if simulated_size(data) is not None:
+        simulate(model, 2, 0)
+    elif isinstance(model, Model):
+        dataset = dataset_of(data, 0)
+        for rows in (dataset.train, dataset.test):
+            if rows is not None:
+                model.check_data(Data.of(rows))
+    if is_fitted:
+        with own_randomness():
+            build_guide("amortized", {"family": "full"}, model)
+    if train == "both" and not isinstance(model, torch.nn.Module):
+        raise SettingError(
+            f'train = "both" needs a model that is a torch module, but {table["name"]} is none.'
+        )
+
+
+def _check_pair(model_table: dict[str, Any], guide_table: dict[str, Any], objective: str) -> None:
+    """Build a guide for a model; it must be one that the objective can train."""
+    configuration = {"model": model_table, "guide": guide_table, "model_seed": 0}
+    model = make_generator(configuration)
+    x: Tensor = torch.zeros(2, getattr(model, "obs_dim", 1))
+    guide = _built(guide_table["name"], make_guide_for, model, configuration, 0, x)
+    loss = OBJECTIVES[objective]
+    if loss is not None and isinstance(guide, Guide) and not guide.per_datum:
+        with own_randomness(0), torch.no_grad(), pyro.get_param_store().scope():
+            loss(model, guide, x)
+
+
+def _built(name: str, make: Any, *arguments: Any) -> Any:
+    """Build something; a constructor that chokes on a value is the study's mistake."""
+    try:
+        return make(*arguments)
+    except PyroLVMError:
+        raise
+    except (TypeError, ValueError, RuntimeError, AttributeError) as error:
+        raise SettingError(f"{name} cannot be built from these arguments: {error}") from error
