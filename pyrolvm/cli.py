@@ -166,7 +166,7 @@ def study(
     *,
     size: str = "default",
     out: Path | None = None,
-    jobs: int = 1,
+    jobs: int | None = None,
     backend: str = "local",
     scheduler: str | None = None,
     resume: bool = True,
@@ -187,7 +187,7 @@ def study(
         study: Name of a built-in study, or a .toml file.
         size: One of the study's sizes: smoke, default or full for those that are built in.
         out: Folder; by default runs/study-<name>-<size>.
-        jobs: Processes on this machine, of one thread each.
+        jobs: Processes of one thread each, on this machine; by default one for each core.
         backend: Where cells run: local, dask or ray.
         scheduler: Address of a Dask scheduler, for example tcp://host:8786.
         resume: Go on in a folder that has cells already; refused otherwise.
@@ -196,13 +196,24 @@ def study(
     if study is None:
         _print_studies()
         return
-    from pyrolvm.studies.command import run_study
+    from joblib import cpu_count
 
-    folder, failures = run_study(
-        study, size, out, n_jobs=jobs, backend=backend, scheduler=scheduler, resume=resume,
-        retry_failed=retry_failed,
+    from pyrolvm.plots.study_figures import check_figures
+    from pyrolvm.report.study_page import write_study
+    from pyrolvm.studies.command import find_study, run_study
+
+    asked = find_study(study, size)
+    check_figures(asked.figures)
+    result, failures = run_study(
+        asked, size, out, n_jobs=jobs or cpu_count(), backend=backend, scheduler=scheduler,
+        resume=resume, retry_failed=retry_failed,
     )  # fmt: skip
-    print(f"Table: {folder / 'frame.csv'}")
+    page, tables = write_study(asked, result)
+    for table in tables:
+        _print_rich(_rich_table(table.title, table.headers, table.rows))
+    for note in asked.notes:
+        print(f"Note: {note}")
+    print(f"Page: {page}\nTable: {result.folder / 'frame.csv'}, frame.parquet")
     if failures:
         print(f"\nFailed cells: {len(failures)}", *failures, sep="\n  ", file=sys.stderr)
         sys.exit(1)
@@ -297,6 +308,17 @@ def _print_studies() -> None:
     console = Console()
     console.print(_rich_table("Studies", ("name", "question"), list(descriptions().items())))
     console.print(_rich_table("Keys of a cell", ("key", "default", "meaning"), table()))
+
+
+def _print_rich(table: Any) -> None:
+    """Print a table; a file or a pipe takes lines of any length."""
+    from rich.console import Console
+    from rich.measure import Measurement
+
+    console = Console()
+    if not sys.stdout.isatty():
+        console.width = Measurement.get(console, console.options.update(width=999), table).maximum
+    console.print(table)
 
 
 def _print_table(tree: xr.DataTree) -> None:

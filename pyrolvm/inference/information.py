@@ -21,9 +21,10 @@ from pyrolvm.core.errors import SettingError
 from pyrolvm.core.randomness import own_randomness
 from pyrolvm.inference.evidence import exact_evidence
 
-NUM_PAIRS = 512
+NUM_PAIRS = 256
 NOISE_RANGE = (1e-2, 1e1)
-TOLERANCE = 1e-3
+FIRST_NOISE = 0.2
+TOLERANCE = 1e-2
 """Of the logarithm of the noise."""
 
 
@@ -76,11 +77,22 @@ def noise_for_information(
         model = make(math.exp(log_noise))
         return mutual_information(model, num_pairs=num_pairs, seed=seed).value - nats
 
-    low, high = map(math.log, NOISE_RANGE)
-    ends = surplus(low) + nats, surplus(high) + nats
-    if not ends[1] < nats < ends[0]:
+    start = math.log(FIRST_NOISE)
+    too_little = surplus(start) < 0
+    reached = _first_beyond(surplus, start, -math.log(2) if too_little else math.log(2))
+    if reached is None:
         raise SettingError(
             f"No noise scale between {NOISE_RANGE[0]} and {NOISE_RANGE[1]} gives an information "
-            f"of {nats} nats: there it runs from {ends[0]:.2f} down to {ends[1]:.2f}."
+            f"of {nats} nats; at {FIRST_NOISE} it is {surplus(start) + nats:.2f} nats."
         )
-    return math.exp(brentq(surplus, low, high, xtol=TOLERANCE))
+    return math.exp(brentq(surplus, *sorted((start, reached)), xtol=TOLERANCE))
+
+
+def _first_beyond(surplus: Callable[[float], float], start: float, step: float) -> float | None:
+    """Walk until the sign changes; None where the range ends before."""
+    sign, place = surplus(start) < 0, start
+    while math.log(NOISE_RANGE[0]) <= place + step <= math.log(NOISE_RANGE[1]):
+        place += step
+        if (surplus(place) < 0) != sign:
+            return place
+    return None

@@ -17,6 +17,7 @@ from pyrolvm.core.errors import SettingError, UnknownNameError
 from pyrolvm.plots.encoder_budget import encoder_budget
 from pyrolvm.plots.sweep import SweepAxes, sweep, sweep_axes
 from pyrolvm.plots.theme import WIDE, ThemeName
+from pyrolvm.studies.labels import labels
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -93,6 +94,8 @@ def check_figures(wanted: Sequence[Mapping[str, Any]]) -> None:
 def rows_of(frame: pd.DataFrame, block: Mapping[str, Any]) -> pd.DataFrame:
     """Rows of a study's table that a figure shows: those that meet all of its ``where``.
 
+    They get the columns ``generator`` and ``family``, short names of model and guide.
+
     Raises:
         UnknownNameError: If the table lacks a column.
     """
@@ -101,7 +104,7 @@ def rows_of(frame: pd.DataFrame, block: Mapping[str, Any]) -> pd.DataFrame:
             raise UnknownNameError("column of the study's table", column, frame.columns)
         values = wanted if isinstance(wanted, list) else [wanted]
         frame = frame[frame[column].isin(values)]
-    return frame
+    return frame.assign(generator=labels(frame, "model"), family=labels(frame, "guide"))
 
 
 def _budget(frame: pd.DataFrame, block: Mapping[str, Any], theme: ThemeName, w: float) -> Figure:

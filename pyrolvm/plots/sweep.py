@@ -112,11 +112,15 @@ def sweep(
         for place, panel in zip(places, panels, strict=True):
             part = frame if axes.panel is None else frame[frame[axes.panel].astype(str) == panel]
             _draw_panel(place, part, axes, lines, look)
-            place.set_title(panel, loc="left", fontsize=SMALL + 1)
+            place.set_title(value_label(axes.panel, panel), loc="left", fontsize=SMALL + 1)
         label_outer(places, axis_label(axes.x), axis_label(axes.y))
         if axes.line is not None or axes.reference is not None:
             figure.legend(
-                handles=legend_handles(lines if axes.line else [], look, axes.reference),
+                handles=legend_handles(
+                    [value_label(axes.line, line) for line in lines if axes.line],
+                    look,
+                    axes.reference,
+                ),
                 loc="outside upper center",
                 ncols=max(1, min(6, len(lines) + 1)),
             )
@@ -131,6 +135,20 @@ def ordered_values(frame: pd.DataFrame, column: str | None) -> list[str]:
     if all(isinstance(value, (int, float)) for value in values):
         values = sorted(values)
     return [str(value) for value in values]
+
+
+def value_label(column: str | None, value: str) -> str:
+    """What a line or a panel is called: numbers with the name of their column.
+
+    >>> value_label("model.slope", "0.5"), value_label("guide.family", "full")
+    ('slope 0.5', 'full')
+    """
+    if column is None:
+        return value
+    try:
+        return f"{axis_label(column)} {float(value):g}"
+    except ValueError:
+        return value
 
 
 def panel_grid(number: int, width: float) -> tuple[Figure, list[Axes]]:

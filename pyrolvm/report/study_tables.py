@@ -100,7 +100,7 @@ def _means(frame: pd.DataFrame, axes: SweepAxes) -> TextTable:
             cells = [_cell(means, place) for place in places]
             names = [name for name, key in ((panel, axes.panel), (line, axes.line)) if key]
             rows.append((*names, *cells, *_passes(means, axes), *_theory(part, axes, places)))
-    headers = [*map(axis_label, keys), *(f"{number(float(p), 4)}" for p in places)]
+    headers = [*map(axis_label, keys), *(f"{place:,.6g}" for place in places)]
     if axes.threshold is not None:
         headers.append(f"first at {axes.threshold:g}")
     if axes.reference is not None:
@@ -121,7 +121,7 @@ def _passes(means: pd.DataFrame, axes: SweepAxes) -> tuple[str, ...]:
         return ()
     values = means["mean"]
     good = values >= axes.threshold if axes.y in LARGER_IS_BETTER else values <= axes.threshold
-    return (number(float(values.index[good][0]), 4) if good.any() else MISSING,)
+    return (f"{values.index[good][0]:,.6g}" if good.any() else MISSING,)
 
 
 def _theory(part: pd.DataFrame, axes: SweepAxes, places: Sequence[float]) -> tuple[str, ...]:

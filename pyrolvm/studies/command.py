@@ -8,25 +8,23 @@ from typing import Any
 from pyrolvm.core import UnknownNameError
 from pyrolvm.core.errors import SettingError
 from pyrolvm.studies.builtin import SUFFIX, builtin_names
-from pyrolvm.studies.study import Study
+from pyrolvm.studies.study import Study, StudyResult
 
 
-def run_study(given: str, size: str, out: Path | None, **options: Any) -> tuple[Path, list[str]]:
-    """Run a study that is named or written in a file.
+def run_study(
+    study: Study, size: str, out: Path | None, **options: Any
+) -> tuple[StudyResult, list[str]]:
+    """Run a study in its folder.
 
     Args:
-        given: Name of a built-in study, or path of a study file.
-        size: One of its sizes.
+        study: What to run.
+        size: Which of its sizes it is, for the name of the folder.
         out: Folder; by default named by study and size, so that the same command goes on.
         **options: Of :meth:`pyrolvm.studies.Study.run`.
 
     Returns:
-        The folder, and one line for each failed cell.
-
-    Raises:
-        UnknownNameError: If there is no such study.
+        The result, and one line for each failed cell.
     """
-    study = find_study(given, size)
     result = study.run(out=out or Path("runs") / f"study-{study.name}-{size}", **options)
     cells = {cell.key: cell for cell in study.cells}
     lines = [
@@ -34,7 +32,7 @@ def run_study(given: str, size: str, out: Path | None, **options: Any) -> tuple[
         f"({result.folder / 'failed' / key / 'error.txt'})"
         for key, error in result.failures.items()
     ]
-    return result.folder, lines
+    return result, lines
 
 
 def find_study(given: str, size: str) -> Study:

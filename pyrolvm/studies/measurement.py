@@ -18,6 +18,7 @@ from pyrolvm.guides import PerDatum
 from pyrolvm.inference.measuring import Training, is_per_datum, measure
 from pyrolvm.inference.oracle import Oracles, OracleSettings, fit_to_each
 from pyrolvm.studies.checks import checks
+from pyrolvm.studies.further_results import further_results
 from pyrolvm.studies.problem import seed_for
 from pyrolvm.studies.results import results
 from pyrolvm.studies.training import Trained, train_pair
@@ -52,6 +53,7 @@ def measure_cell(configuration: Mapping[str, Any]) -> CellMeasurement:
         trained_at = time.perf_counter()
         measured, evidence, losses = _measured(trained, configuration)
         found = results(measured, evidence, trained, losses)
+        found |= further_results(measured, evidence, trained, configuration)
         verdicts = checks(measured, evidence, losses)
     end = time.perf_counter()
     seconds = {"training": trained_at - start, "scoring": end - trained_at, "total": end - start}

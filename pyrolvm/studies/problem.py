@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from pyrolvm.core.checkpoint import fingerprint
 from pyrolvm.core.errors import SettingError
 from pyrolvm.core.randomness import own_randomness
 from pyrolvm.datasets import Dataset, load
+from pyrolvm.inference.information import noise_for_information
 from pyrolvm.registry import build_guide, build_model
 from pyrolvm.studies.specification import NAME, STANDARDISE, import_factory, is_import_path
 
@@ -74,10 +76,37 @@ def dataset_of(data: str, model_seed: int) -> Dataset:
 
 
 def make_generator(configuration: Mapping[str, Any]) -> Any:
-    """Build the model of a cell, its weights drawn from ``model_seed``."""
-    table = dict(configuration["model"])
+    """Build the model of a cell, its weights drawn from ``model_seed``.
+
+    Where the cell names an ``information``, its noise scale is the one that gives it.
+    """
+    table, model_seed = dict(configuration["model"]), configuration["model_seed"]
+    if configuration.get("information"):
+        text = json.dumps(table, sort_keys=True)
+        table["noise_scale"] = _tuned_noise(text, configuration["information"], model_seed)
+    return _generator(table, model_seed)
+
+
+def make_truth(configuration: Mapping[str, Any]) -> Any:
+    """Build the generator that simulated rows come from; None where it is the model itself."""
+    if not configuration.get("truth"):
+        return None
+    return _generator(dict(configuration["truth"]), configuration["model_seed"])
+
+
+@lru_cache(maxsize=16)
+def _tuned_noise(text: str, nats: float, model_seed: int) -> float:
+    """Noise scale at which a generator has an information; cells of one problem share it."""
+
+    def make(noise_scale: float) -> Any:
+        return _generator({**json.loads(text), "noise_scale": noise_scale}, model_seed)
+
+    return noise_for_information(make, nats, seed=model_seed)
+
+
+def _generator(table: dict[str, Any], model_seed: int) -> Any:
     name = table.pop(NAME)
-    with own_randomness(seed_for("generator", configuration["model_seed"])):
+    with own_randomness(seed_for("generator", model_seed)):
         if is_import_path(name):
             return import_factory(name)(**table)
         return build_model(name, table)
@@ -106,6 +135,8 @@ def make_rows(model: Any, configuration: Mapping[str, Any]) -> Rows:
     size, test_size = simulated_size(configuration["data"]), configuration["test_size"]
     numbers = (configuration["model_seed"], configuration["seed"])
     if size is not None:
+        truth = make_truth(configuration)
+        model = model if truth is None else truth
         train = simulate(model, size, seed_for("training rows", *numbers))
         return Rows(train, simulate(model, test_size, seed_for("test rows", *numbers)))
     dataset = dataset_of(configuration["data"], configuration["model_seed"])

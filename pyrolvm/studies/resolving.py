@@ -36,7 +36,7 @@ from pyrolvm.studies.settings import REQUIRED, SETTINGS, check_keys, checked
 from pyrolvm.studies.source import Source, located
 from pyrolvm.studies.specification import NAME, resolved_guide, resolved_model
 
-SPECIFICATIONS = ("model", "guide")
+SPECIFICATIONS = ("model", "guide", "truth")
 
 
 def resolve(blocks: Sequence[Mapping[str, Any]], source: Source) -> tuple[Cell, ...]:
@@ -84,6 +84,11 @@ class _Resolver:
             self._once(
                 _check_model, model, found["data"], found["train"], found["model_steps"] > 0
             )
+        truth = given.get("truth", SETTINGS["truth"].default)
+        with _Placed(self.source, number, "truth", truth):
+            found["truth"] = self._once(_resolved_truth, truth, model, found["data"])
+        with _Placed(self.source, number, "information"):
+            _check_information(found["information"], model)
         with _Placed(self.source, number, "guide", given["guide"]):
             guide = self._once(resolved_guide, given["guide"])
             self._once(_check_pair, model, guide, found["objective"])
@@ -129,6 +134,27 @@ def _facts(data: str, model_seed: int) -> tuple[int | None, str]:
     path = Path(data)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()[:16] if path.is_file() else ""
     return dataset_of(data, model_seed).dim, digest
+
+
+def _resolved_truth(given: Any, model: dict[str, Any], data: str) -> Any:
+    """Canonical form of the generator that rows come from; empty where it is the model."""
+    if not given:
+        return ""
+    truth = resolved_model(given, None)
+    if simulated_size(data) is None:
+        raise SettingError(f"A truth makes simulated rows, but the data are {data!r}.")
+    rows = simulate(_built(truth["name"], make_generator, {"model": truth, "model_seed": 0}), 2, 0)
+    seen = make_generator({"model": model, "model_seed": 0})
+    if isinstance(seen, Model):
+        seen.check_data(Data.of(rows))
+    return truth
+
+
+def _check_information(nats: float, model: dict[str, Any]) -> None:
+    if nats and "noise_scale" not in model:
+        raise SettingError(
+            f"information chooses the noise_scale of a generator, but {model['name']} takes none."
+        )
 
 
 def _check_model(table: dict[str, Any], data: str, train: str, is_fitted: bool) -> None:

@@ -44,6 +44,10 @@ SETTINGS: dict[str, Setting] = {
     "data": Setting(
         "simulated:1000", "rows drawn from the generator, or a data set or file by name", str
     ),
+    "truth": Setting("", 'another generator that the simulated rows come from, like "model"'),
+    "information": Setting(
+        0.0, "nats that x tells of z; the noise is chosen so; 0: noise as given", float, 0.0
+    ),
     "seed": Setting(0, "the attempt: simulated rows, first weights, minibatches, draws", int, 0),
     "model_seed": Setting(
         0, "the problem: the generator's weights, the split of a data set", int, 0

@@ -19,7 +19,8 @@ from pyrolvm.studies.objectives import loss_of
 from pyrolvm.studies.problem import Rows, make_generator, make_guide_for, make_rows, seed_for
 
 FITS_GENERATOR = (
-    "model", "data", "data_digest", "model_seed", "seed", "model_steps", "batch_size", "test_size",
+    "model", "truth", "information", "data", "data_digest", "model_seed", "seed", "model_steps",
+    "batch_size", "test_size",
 )  # fmt: skip
 """Settings that a fitted generator depends on; the seed draws simulated rows."""
 

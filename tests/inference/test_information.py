@@ -43,7 +43,7 @@ def test_the_noise_for_an_information_gives_it():
 
 
 def test_an_information_out_of_reach_is_refused():
-    with pytest.raises(SettingError, match="runs from"):
+    with pytest.raises(SettingError, match=r"at 0\.2 it is"):
         noise_for_information(linear, 50.0, num_pairs=50)
 
 
