@@ -85,7 +85,8 @@ def noise_for_information(
             f"No noise scale between {NOISE_RANGE[0]} and {NOISE_RANGE[1]} gives an information "
             f"of {nats} nats; at {FIRST_NOISE} it is {surplus(start) + nats:.2f} nats."
         )
-    return math.exp(brentq(surplus, *sorted((start, reached)), xtol=TOLERANCE))
+    low, high = sorted((start, reached))
+    return math.exp(brentq(surplus, low, high, xtol=TOLERANCE))
 
 
 def _first_beyond(surplus: Callable[[float], float], start: float, step: float) -> float | None:

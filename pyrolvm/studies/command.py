@@ -25,7 +25,7 @@ def run_study(
     Returns:
         The result, and one line for each failed cell.
     """
-    result = study.run(out=out or Path("runs") / f"study-{study.name}-{size}", **options)
+    result = study.run(out=out or Path(f"{study.default_folder}-{size}"), **options)
     cells = {cell.key: cell for cell in study.cells}
     lines = [
         f"{cells[key].label}: {error.strip().splitlines()[-1]} "

@@ -121,7 +121,7 @@ class Study:
     def run(
         self,
         *,
-        out: str | Path,
+        out: str | Path | None = None,
         n_jobs: int = 1,
         backend: str = "local",
         scheduler: str | None = None,
@@ -135,7 +135,8 @@ class Study:
         folder, and each cell runs once.
 
         Args:
-            out: The study's folder. A study of the same name with another grid may share it.
+            out: The study's folder, ``runs/study-<name>`` where it is None. A study of the same
+                name with another grid may share it.
             n_jobs: Processes, of one thread each.
             backend: ``"local"``, ``"dask"`` or ``"ray"``; see :mod:`pyrolvm.studies.backends`.
             scheduler: Address of a Dask scheduler.
@@ -153,22 +154,28 @@ class Study:
             BackendError: If the backend is not there.
         """
         require_at_least(1, n_jobs=n_jobs)
-        cells, store = self.cells, Store(Path(out))
+        folder = self.default_folder if out is None else Path(out)
+        cells, store = self.cells, Store(folder)
         plan = Plan(n_jobs, backend, scheduler, resume, retry_failed, progress)
         check_folder(store, plan)
         store.claim(self.name, {"description": self.description, "grid": list(self.grid)})
         run_cells(self.name, cells, store, plan)
-        result = self.read(out)
+        result = self.read(folder)
         save_frame(result.frame, store.folder)
         return result
 
-    def read(self, out: str | Path) -> StudyResult:
+    @property
+    def default_folder(self) -> Path:
+        """Where a study lies that was given no folder."""
+        return Path("runs") / f"study-{self.name}"
+
+    def read(self, out: str | Path | None = None) -> StudyResult:
         """Read what there is of this study, without running anything.
 
         Args:
             out: The study's folder.
         """
-        store = Store(Path(out))
+        store = Store(self.default_folder if out is None else Path(out))
         failed = [cell.key for cell in self.cells if store.has_failed(cell.key)]
         return StudyResult(
             make_frame(self.cells, store), {key: store.error(key) for key in failed}, store.folder

@@ -86,3 +86,29 @@ def test_data_may_have_any_type(dtype):
 def test_a_guide_without_an_encoder_has_no_oracle(some):
     model, x = some
     assert Oracles({"q": (model, guides.Exact(model))}, Data.of(x), SETTINGS).elbo("q") is None
+
+
+@pytest.mark.parametrize("family", ["diagonal", "full", "mixture", "flow"])
+def test_no_datum_is_worse_off_than_under_the_encoder(family):
+    torch.manual_seed(5)
+    model = models.ResidualGenerator(2, noise_scale=0.3)
+    guide, x = guides.Amortized(model, family, hidden=(8,)), model(size=12).detach()
+    oracle = Oracles({"q": (model, guide)}, Data.of(x), SETTINGS).elbo("q")
+    found = score(model, guide, x, num_particles=2000)
+    error = found.log_weights.std(0) / 2000**0.5
+    assert (oracle >= found.elbo - 5 * error).all()
+
+
+def test_a_mixture_oracle_covers_all_folds():
+    torch.manual_seed(6)
+    model = models.Folding(num_folds=2, noise_scale=0.01)
+    guide, x = guides.Amortized(model, "mixture", num_components=4), model(size=40).detach()
+    gap = evidence(model, x) - Oracles({"q": (model, guide)}, Data.of(x), SETTINGS).elbo("q")
+    assert abs(gap.mean().item()) < 5 * standard_error(gap) + 0.03
+
+
+def test_the_sign_family_holds_the_posterior_of_signs():
+    model = models.SignPermutation(6, permutation="gray-code")
+    guide, x = guides.SignGuide(model, hidden=(4,)), model(size=20).detach()
+    gap = evidence(model, x) - Oracles({"q": (model, guide)}, Data.of(x), SETTINGS).elbo("q")
+    assert gap.abs().max().item() < 1e-5
