@@ -11,21 +11,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pyrolvm.core import Data, HasPosterior, Model, evaluating, log_densities
-from pyrolvm.core.pairing import offers
+from pyrolvm.core import Data, log_densities
 from pyrolvm.core.randomness import own_randomness
-from pyrolvm.families import Family, Mixture
 from pyrolvm.fit import Fit, fit
 from pyrolvm.guides import PerDatum
 from pyrolvm.guides.per_datum import Encoder
 from pyrolvm.inference.evidence import Evidence, exact_evidence
-from pyrolvm.inference.laplace import Modes, laplace_approximation
 from pyrolvm.inference.scoring import score
+from pyrolvm.inference.starts import Starts
 
 LEARNING_RATE = 0.03
 TRAINING_PARTICLES = 16
 JUDGING_PARTICLES = 200
-POSTERIOR_DRAWS = 1000
 GAUSSIAN_FAMILIES = ("diagonal", "full")
 
 
@@ -112,8 +109,7 @@ class Oracles:
         self, pairs: Mapping[str, tuple[Any, Any]], scored: Data, settings: OracleSettings
     ) -> None:
         self.pairs, self.scored, self.settings = pairs, scored, settings
-        self._gaussians: list[tuple[Any, PerDatum]] = []
-        self._modes: dict[tuple[int, int], Modes] = {}
+        self._starts = Starts(settings.seed)
         self._evidence: dict[int, Evidence | None] = {}
         self._elbos: dict[str, Tensor | None] = {}
 
@@ -153,7 +149,7 @@ class Oracles:
         own = (g for m, g in self.pairs.values() if m is model and same_family(guide, g))
         oracle = next(own, None) or self._fitted(name, model, guide)
         if oracle.family.name in GAUSSIAN_FAMILIES:
-            self._gaussians.append((model, oracle))
+            self._starts.remember(model, oracle)
         return self._score(model, oracle)
 
     def fit(self, name: str, model: Any, oracle: PerDatum, encoder: Encoder | None) -> Fit:
@@ -169,52 +165,12 @@ class Oracles:
         """
         x = self.scored.only
         assert x is not None
-        start = self._best(model, oracle, x, self._starts(model, oracle, x, encoder))
+        start = self._best(model, oracle, x, self._starts.of(model, oracle, x, encoder))
         oracle.initialise(x, start)
         result = fit_to_each(name, model, oracle, self.scored, self.settings)
         end = oracle.parameters_for(x).detach().clone()
         oracle.initialise(x, self._best(model, oracle, x, [start, end]))
         return result
-
-    def _starts(
-        self, model: Any, oracle: PerDatum, x: Tensor, encoder: Encoder | None
-    ) -> list[Tensor]:
-        """Members of the oracle's family to start from, one for each datum, shape ``(N, P)`` each.
-
-        They come from the encoder, from the solutions of simpler families, from the posterior's
-        own draws where it is known, and from Laplace's approximation, which finds modes that the
-        encoder overlooks.
-        """
-        family = oracle.family
-        dtype = x.dtype if x.is_floating_point() else torch.get_default_dtype()
-        with torch.no_grad():
-            starts = [] if encoder is None else [encoder.parameters_for(x)]
-            starts += [
-                oracle.parameters_near(simpler.distribution(x))
-                for other, simpler in self._gaussians
-                if other is model
-            ]
-            if offers(model, HasPosterior):
-                starts.append(family.from_draws(self._posterior_draws(model, x)).to(dtype))
-        if isinstance(model, Model):
-            starts.append(self._from_modes(model, x, family).to(dtype))
-        return starts or [family.initial.to(x.device, dtype).expand(len(x), -1)]
-
-    def _posterior_draws(self, model: Any, x: Tensor) -> Tensor:
-        """Exact draws, shape ``(K, N, S)``."""
-        with evaluating(model), own_randomness(self.settings.seed):
-            return model.posterior(x.double()).sample(torch.Size([POSTERIOR_DRAWS]))
-
-    def _from_modes(self, model: Model, x: Tensor, family: Family) -> Tensor:
-        """Members near Laplace's approximation; a mixture gets one mode for each component."""
-        number = family.num_components if isinstance(family, Mixture) else 1
-        if (id(model), number) not in self._modes:
-            found = laplace_approximation(model, x, number, seed=self.settings.seed)
-            self._modes[id(model), number] = found
-        modes = self._modes[id(model), number]
-        if isinstance(family, Mixture):
-            return family.from_gaussians(modes.loc, modes.scale_tril, modes.log_weight)
-        return family.from_gaussian(modes.loc[:, 0], modes.scale_tril[:, 0])
 
     def _best(self, model: Any, oracle: PerDatum, x: Tensor, candidates: list[Tensor]) -> Tensor:
         """Take for each datum the candidate of the largest ELBO; no score rests on these draws."""
