@@ -80,7 +80,11 @@ class LinearGaussian(Model):
 
     def likelihood(self, z: Float[Tensor, "*batch latent_dim"]) -> TorchDistribution:
         """Return p(x | z), event shape ``(obs_dim,)``."""
-        return Normal(self.decoder(z), self.noise_scale).to_event(1)
+        return Normal(self.generate(z), self.noise_scale).to_event(1)
+
+    def generate(self, z: Float[Tensor, "*batch latent_dim"]) -> Float[Tensor, "*batch obs_dim"]:
+        """Return the mean of x."""
+        return self.decoder(z)
 
     def posterior(self, x: Float[Tensor, "data obs_dim"]) -> MultivariateNormal:
         """Return p(z | x): batch shape ``(N,)``, event shape ``(latent_dim,)``."""

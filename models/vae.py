@@ -85,6 +85,11 @@ class VAE(Model):
             return Bernoulli(logits=output).to_event(1)
         return Normal(output, self.noise()).to_event(1)
 
+    def generate(self, z: Float[Tensor, "*batch latent_dim"]) -> Float[Tensor, "*batch obs_dim"]:
+        """Return the mean of x; of zeros and ones, the probability of a one."""
+        output = self.decoder(z)
+        return output if self.is_gaussian else output.sigmoid()
+
     def batch_size(self, x: Tensor | None, size: int | None) -> int:
         """Return the size of the data plate; Bernoulli data must be zeros and ones."""
         if x is not None and not self.is_gaussian and bool(((x != 0) & (x != 1)).any()):

@@ -90,3 +90,14 @@ def test_the_seed_repeats_it_and_the_callers_random_numbers_stay():
 def test_too_few_samples_are_refused(options):
     with pytest.raises(SettingError, match="should be at least"):
         lvm.invertibility(ResidualGenerator(2), **options)
+
+
+def test_trained_models_are_measured_too():
+    torch.manual_seed(0)
+    linear = lvm.models.LinearGaussian(2, 4)
+    found = lvm.invertibility(linear, num_points=4)
+    values = torch.linalg.svdvals(linear.decoder[0].weight.detach().double())
+    assert found.jacobian == pytest.approx((values.min().item(), values.max().item()))
+    assert found.certified is None
+    bernoulli = lvm.models.VAE(2, 4, likelihood="bernoulli")
+    assert lvm.invertibility(bernoulli, num_points=4).jacobian[1] < 1
