@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, CycloptsError, Parameter
 
@@ -150,7 +150,9 @@ def report(folder: Path) -> None:
     from pyrolvm.core.errors import RunFolderError
     from pyrolvm.diagnostics import arviz_export
     from pyrolvm.report.run_folder import TREE, read_config, rebuild
+    from pyrolvm.studies.command import refuse_study_folder
 
+    refuse_study_folder(folder)
     read_config(folder)
     if not (folder / TREE).exists():
         raise RunFolderError(
@@ -200,6 +202,7 @@ def study(
 
     from pyrolvm.plots.study_figures import check_figures
     from pyrolvm.report.study_page import write_study
+    from pyrolvm.report.terminal import print_table
     from pyrolvm.studies.command import find_study, run_study
 
     asked = find_study(study, size)
@@ -210,7 +213,7 @@ def study(
     )  # fmt: skip
     page, tables = write_study(asked, result)
     for table in tables:
-        _print_rich(_rich_table(table.title, table.headers, table.rows))
+        print_table(table)
     for note in asked.notes:
         print(f"Note: {note}")
     print(f"Page: {page}\nTable: {result.folder / 'frame.csv'}, frame.parquet")
@@ -230,16 +233,17 @@ def list_names() -> None:
     from pyrolvm.datasets import describe
     from pyrolvm.families import FAMILIES
     from pyrolvm.registry import GUIDES, MODELS, example_model, guides_for
+    from pyrolvm.report.terminal import rich_table
 
     console = Console()
     served = {name: ", ".join(guides_for(example_model(name))) for name in MODELS}
     shown = [(name, _summary(kind), served[name]) for name, kind in MODELS.items()]
-    console.print(_rich_table("Models", ("name", "what it is", "guides that serve it"), shown))
+    console.print(rich_table("Models", ("name", "what it is", "guides that serve it"), shown))
     rows = [(name, _summary(kind)) for name, kind in GUIDES.items()]
     rows += [(name, f"short for amortized:{name}; also per-datum:{name}") for name in FAMILIES]
-    console.print(_rich_table("Guides", ("name", "what it is"), rows))
+    console.print(rich_table("Guides", ("name", "what it is"), rows))
     sets = [(d.name, f"{d.rows} × {d.dim}", d.origin) for d in describe()]
-    console.print(_rich_table("Data sets", ("name", "rows × columns", "origin"), sets))
+    console.print(rich_table("Data sets", ("name", "rows × columns", "origin"), sets))
 
 
 @data_app.command(name="list")
@@ -251,10 +255,11 @@ def data_list() -> None:
     from rich.console import Console
 
     from pyrolvm.datasets import describe
+    from pyrolvm.report.terminal import rich_table
 
     rows = [(d.name, str(d.rows), str(d.dim), d.origin, d.place) for d in describe()]
     headers = ("name", "rows", "columns", "origin", "place")
-    Console().print(_rich_table("Data sets", headers, rows))
+    Console().print(rich_table("Data sets", headers, rows))
 
 
 @data_app.command(name="fetch")
@@ -302,23 +307,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _print_studies() -> None:
     from rich.console import Console
 
+    from pyrolvm.report.terminal import rich_table
     from pyrolvm.studies.builtin import descriptions
     from pyrolvm.studies.settings import table
 
     console = Console()
-    console.print(_rich_table("Studies", ("name", "question"), list(descriptions().items())))
-    console.print(_rich_table("Keys of a cell", ("key", "default", "meaning"), table()))
-
-
-def _print_rich(table: Any) -> None:
-    """Print a table; a file or a pipe takes lines of any length."""
-    from rich.console import Console
-    from rich.measure import Measurement
-
-    console = Console()
-    if not sys.stdout.isatty():
-        console.width = Measurement.get(console, console.options.update(width=999), table).maximum
-    console.print(table)
+    console.print(rich_table("Studies", ("name", "question"), list(descriptions().items())))
+    console.print(rich_table("Keys of a cell", ("key", "default", "meaning"), table()))
 
 
 def _print_table(tree: xr.DataTree) -> None:
@@ -326,30 +321,24 @@ def _print_table(tree: xr.DataTree) -> None:
     from rich.measure import Measurement
 
     from pyrolvm.report import format_cells, unit
+    from pyrolvm.report.table import chain_note
+    from pyrolvm.report.terminal import rich_table
 
     headers, rows = format_cells(tree)
     console = Console()
     title = f"Scored: {tree.attrs['scored']}"
-    table = _rich_table(title, headers, rows)
+    table = rich_table(title, headers, rows)
     width = Measurement.get(console, console.options.update(width=999), table).maximum
     if not sys.stdout.isatty():  # a file or a pipe takes lines of any length
         console.width = width
     elif width > console.width:  # a number that is cut is worse than one that is elsewhere
         shown = [i for i, h in enumerate(headers) if h.startswith(ESSENTIAL)]
         headers, rows = [headers[i] for i in shown], [[row[i] for i in shown] for row in rows]
-        table = _rich_table(f"{title} (all columns: table.csv, report.html)", headers, rows)
+        table = rich_table(f"{title} (all columns: table.csv, report.html)", headers, rows)
     console.print(table)
     print(f"Evidence: {tree.attrs['evidence_method']}. Densities in {unit(tree)}.")
-
-
-def _rich_table(title: str, headers: Sequence[str], rows: Sequence[Sequence[str]]) -> Any:
-    from rich.markup import escape
-    from rich.table import Table
-
-    table = Table(*map(escape, headers), title=escape(title), title_justify="left")
-    for row in rows:
-        table.add_row(*map(escape, row))
-    return table
+    if note := chain_note(tree):
+        print(note)
 
 
 def _summary(kind: type) -> str:

@@ -56,6 +56,8 @@ class Measured:
         losses: Training loss of each step.
         factorises: Whether each datum has a posterior of its own.
         global_sites: Sites outside the data plate, if it has none.
+        extended_space: Whether the weights are those of whole chains that end at z; see
+            :class:`pyrolvm.core.Guide`.
         picture: Arrays for the group ``picture``: ``log_density``, ``reconstruction``.
     """
 
@@ -82,6 +84,7 @@ class Measured:
     losses: Tensor
     factorises: bool
     global_sites: tuple[str, ...] = ()
+    extended_space: bool = False
     picture: Mapping[str, Tensor] = field(default_factory=dict)
 
     def per_datum(self) -> dict[str, Tensor]:
@@ -134,6 +137,7 @@ def _row(each: Measured) -> dict[str, Any]:
         "type": each.kind,
         "family": each.family,
         "parameters": each.parameters,
+        "extended_space": int(each.extended_space),
     }
     for name in (
         "elbo", "log_evidence", "gap", "approximation_gap", "amortization_gap", "bc2", "tv",

@@ -81,6 +81,7 @@ def measure(name: str, training: Training, oracles: Oracles) -> tuple[Measured, 
         losses=training.losses,
         factorises=densities.factorises,
         global_sites=densities.global_sites,
+        extended_space=isinstance(guide, Guide) and guide.extended_space,
     ), evidence
 
 

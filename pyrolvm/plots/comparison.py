@@ -105,6 +105,10 @@ class ComparisonView:
         constant = self.cell("khat_median", guide) == -np.inf
         return constant and not self.is_bound and abs(self.cell("gap", guide)) < ZERO_GAP
 
+    def is_chain(self, guide: str) -> bool:
+        """Whether a guide's figures are those of whole chains that end at z."""
+        return self.cell("extended_space", guide) == 1
+
     def shared(self, group: str) -> xr.Dataset | None:
         """A group that belongs to no guide, such as ``"picture"``; None if it is missing."""
         node = self.tree.children.get(group)

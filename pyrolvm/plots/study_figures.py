@@ -1,7 +1,8 @@
 """The figures that a study asks for, from its table.
 
 A study file names each in a block ``[[figure]]``: its ``kind``, for a sweep the columns of its
-axes, and with ``where`` the rows that it shows.
+axes, and with ``where`` the rows that it shows. A study that names none gets an encoder budget
+where its table has one to show.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from pyrolvm.core.errors import SettingError, UnknownNameError
-from pyrolvm.plots.encoder_budget import encoder_budget
+from pyrolvm.plots.encoder_budget import NEEDED, encoder_budget, with_parameters
 from pyrolvm.plots.sweep import SweepAxes, sweep, sweep_axes
 from pyrolvm.plots.theme import WIDE, ThemeName
 from pyrolvm.studies.labels import labels
@@ -22,6 +23,11 @@ from pyrolvm.studies.labels import labels
 if TYPE_CHECKING:
     import pandas as pd
 
+DEFAULT = {
+    "name": "encoder_budget",
+    "kind": "encoder-budget",
+    "title": "How far each guide is from the posterior, and what a larger encoder would buy",
+}
 COMMON_KEYS = ("name", "kind", "title", "where")
 SWEEP_KEYS = tuple(field.name for field in dataclasses.fields(SweepAxes))
 FOLDING = SweepAxes(
@@ -44,7 +50,7 @@ def study_figures(
 
     Args:
         frame: The table of the study.
-        wanted: Its blocks ``[[figure]]``.
+        wanted: Its blocks ``[[figure]]``; where there are none, :func:`default_figures`.
         theme: ``"light"`` or ``"dark"``.
         width: Inches.
 
@@ -55,13 +61,34 @@ def study_figures(
         SettingError: If a block is no figure.
         UnknownNameError: If it has an unknown key or kind, or the table lacks a column.
     """
+    return {
+        block["name"]: _KINDS[block["kind"]](rows, block, theme, width)
+        for block, rows in shown_blocks(frame, wanted)
+    }
+
+
+def shown_blocks(
+    frame: pd.DataFrame, wanted: Sequence[Mapping[str, Any]]
+) -> list[tuple[Mapping[str, Any], pd.DataFrame]]:
+    """The blocks that have rows to show, each with its rows; an empty table shows nothing.
+
+    Args:
+        frame: The table of the study.
+        wanted: Its blocks ``[[figure]]``; where there are none, :func:`default_figures`.
+    """
     check_figures(wanted)
-    drawn: dict[str, Figure] = {}
-    for block in wanted:
-        rows = rows_of(frame, block)
-        if not rows.empty:
-            drawn[block["name"]] = _KINDS[block["kind"]](rows, block, theme, width)
-    return drawn
+    if frame.empty:
+        return []
+    blocks = wanted or default_figures(frame)
+    pairs = [(block, rows_of(frame, block)) for block in blocks]
+    return [(block, rows) for block, rows in pairs if not rows.empty]
+
+
+def default_figures(frame: pd.DataFrame) -> tuple[Mapping[str, Any], ...]:
+    """What a study that names no figure gets: an encoder budget, if any guide has parameters."""
+    if any(name not in frame.columns for name in NEEDED) or with_parameters(frame).empty:
+        return ()
+    return (DEFAULT,)
 
 
 def check_figures(wanted: Sequence[Mapping[str, Any]]) -> None:
@@ -94,7 +121,8 @@ def check_figures(wanted: Sequence[Mapping[str, Any]]) -> None:
 def rows_of(frame: pd.DataFrame, block: Mapping[str, Any]) -> pd.DataFrame:
     """Rows of a study's table that a figure shows: those that meet all of its ``where``.
 
-    They get the columns ``generator`` and ``family``, short names of model and guide.
+    They get the columns ``generator`` and ``family``, short names of model and guide. An encoder
+    budget shows guides with parameters only.
 
     Raises:
         UnknownNameError: If the table lacks a column.
@@ -104,7 +132,19 @@ def rows_of(frame: pd.DataFrame, block: Mapping[str, Any]) -> pd.DataFrame:
             raise UnknownNameError("column of the study's table", column, frame.columns)
         values = wanted if isinstance(wanted, list) else [wanted]
         frame = frame[frame[column].isin(values)]
+    if block["kind"] == "encoder-budget":
+        frame = with_parameters(frame)
     return frame.assign(generator=labels(frame, "model"), family=labels(frame, "guide"))
+
+
+def figure_title(block: Mapping[str, Any]) -> str:
+    """Title of a figure: its own, or its name in words.
+
+    >>> figure_title({"name": "share_of_data_right"})
+    'Share of data right'
+    """
+    words = str(block["name"]).replace("_", " ")
+    return str(block.get("title", words[:1].upper() + words[1:]))
 
 
 def _budget(frame: pd.DataFrame, block: Mapping[str, Any], theme: ThemeName, w: float) -> Figure:

@@ -3,48 +3,35 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import NullFormatter
 
 from pyrolvm.core.errors import UnknownNameError
-from pyrolvm.plots.theme import (
-    DASHES,
-    SMALL,
-    WIDE,
-    Theme,
-    ThemeName,
-    dress,
-    figure_style,
-    theme_named,
+from pyrolvm.plots.column_words import SHARES, axis_label, value_label
+from pyrolvm.plots.small_multiples import (
+    decade_ticks,
+    draw_legend,
+    label_axes,
+    legend_rows,
+    line_handles,
+    line_style,
+    logarithmic_ticks,
+    panel_columns,
+    panel_grid,
+    plain_ticks,
+    ticks_at,
 )
+from pyrolvm.plots.theme import SMALL, WIDE, Theme, ThemeName, dress, figure_style, theme_named
 
 if TYPE_CHECKING:
     import pandas as pd
-
-PANEL_HEIGHT = 2.35
-LEAST_PANEL_WIDTH = 2.9
-MARKERS = "osD^vPX*"
-
-AXIS_LABELS = {
-    "parameters": "encoder parameters",
-    "gap": "gap, nats a datum",
-    "approximation_gap": "approximation gap, nats a datum",
-    "amortization_gap": "amortization gap, nats a datum",
-    "tv": "total variation distance",
-    "tv_share": "share of data with TV ≤ 0.1",
-    "guide.width": "width of the hidden layers",
-    "guide.num_components": "components of the guide's mixture",
-    "evidence_loss": "log p(x) lost to the truth, nats a datum",
-    "marginal_gap": "KL of the guide's marginal, nats a datum",
-}
 
 
 @dataclass(frozen=True)
@@ -108,22 +95,14 @@ def sweep(
     panels = ordered_values(frame, axes.panel)
     lines = ordered_values(frame, axes.line)
     with figure_style(look):
-        figure, places = panel_grid(len(panels), width)
+        handles = _legend(axes, lines, look)
+        rows = legend_rows(handles, panel_columns(len(panels), width)[1])
+        figure, places = panel_grid(len(panels), width, len(rows))
         for place, panel in zip(places, panels, strict=True):
-            part = frame if axes.panel is None else frame[frame[axes.panel].astype(str) == panel]
-            _draw_panel(place, part, axes, lines, look)
+            _draw_panel(place, rows_with(frame, axes.panel, panel), axes, lines, look)
             place.set_title(value_label(axes.panel, panel), loc="left", fontsize=SMALL + 1)
-        label_outer(places, axis_label(axes.x), axis_label(axes.y))
-        if axes.line is not None or axes.reference is not None:
-            figure.legend(
-                handles=legend_handles(
-                    [value_label(axes.line, line) for line in lines if axes.line],
-                    look,
-                    axes.reference,
-                ),
-                loc="outside upper center",
-                ncols=max(1, min(6, len(lines) + 1)),
-            )
+        label_axes(places, axis_label(axes.x), [axis_label(axes.y)] * len(places))
+        draw_legend(figure, handles, rows)
     return figure
 
 
@@ -137,73 +116,9 @@ def ordered_values(frame: pd.DataFrame, column: str | None) -> list[str]:
     return [str(value) for value in values]
 
 
-def value_label(column: str | None, value: str) -> str:
-    """What a line or a panel is called: numbers with the name of their column.
-
-    >>> value_label("model.slope", "0.5"), value_label("guide.family", "full")
-    ('slope 0.5', 'full')
-    """
-    if column is None:
-        return value
-    try:
-        return f"{axis_label(column)} {float(value):g}"
-    except ValueError:
-        return value
-
-
-def panel_grid(number: int, width: float) -> tuple[Figure, list[Axes]]:
-    """Make a figure with so many panels, as many in a row as there is room for."""
-    columns = max(1, min(number, int(width / LEAST_PANEL_WIDTH)))
-    rows = math.ceil(number / columns)
-    figure = Figure(figsize=(width, 0.6 + PANEL_HEIGHT * rows), layout="constrained")
-    grid = figure.subplots(rows, columns, squeeze=False)
-    for spare in grid.ravel()[number:]:
-        spare.set_visible(False)
-    return figure, list(grid.ravel()[:number])
-
-
-def label_outer(places: Sequence[Axes], x_label: str, y_label: str) -> None:
-    """Label the x-axes of the lowest panels and the y-axes of the leftmost ones."""
-    for index, place in enumerate(places):
-        spec = place.get_subplotspec()
-        assert spec is not None
-        columns = spec.get_gridspec().ncols
-        if spec.is_first_col():
-            place.set_ylabel(y_label)
-        if index + columns >= len(places):
-            place.set_xlabel(x_label)
-
-
-def axis_label(column: str) -> str:
-    """What an axis of a column is called, with its unit."""
-    return AXIS_LABELS.get(column, column.rsplit(".", maxsplit=1)[-1].replace("_", " "))
-
-
-def plain_ticks(place: Axes) -> None:
-    """Write the ticks of both axes as plain numbers, also on logarithmic axes."""
-    for axis in (place.xaxis, place.yaxis):
-        axis.set_major_formatter(lambda value, _: f"{value:,.10g}".replace("-", "−"))
-        axis.set_minor_formatter(NullFormatter())
-
-
-def line_style(index: int, theme: Theme) -> dict[str, object]:
-    """Colour, dash and marker of a line, the same in every panel."""
-    return {
-        "color": theme.palette[index % len(theme.palette)],
-        "linestyle": DASHES[index % len(DASHES)],
-        "marker": MARKERS[index % len(MARKERS)],
-        "markersize": 4,
-        "linewidth": 1.4,
-    }
-
-
-def legend_handles(lines: Sequence[str], theme: Theme, reference: str | None) -> list[Line2D]:
-    """One entry a line, and one for what theory says."""
-    handles = [Line2D([], [], label=n, **line_style(i, theme)) for i, n in enumerate(lines)]  # type: ignore[arg-type]
-    if reference is not None:
-        cross = Line2D([], [], color=theme.ink, marker="x", linestyle="none", label="theory")
-        handles.append(cross)
-    return handles
+def rows_with(frame: pd.DataFrame, column: str | None, value: str) -> pd.DataFrame:
+    """Rows that have one of :func:`ordered_values` in a column; all rows for no column."""
+    return frame if column is None else frame[frame[column].astype(str) == value]
 
 
 def mean_and_error(part: pd.DataFrame, x: str, y: str) -> pd.DataFrame:
@@ -219,12 +134,26 @@ def mean_and_error(part: pd.DataFrame, x: str, y: str) -> pd.DataFrame:
     return found.assign(error=error.fillna(0.0))
 
 
+def _legend(axes: SweepAxes, lines: Sequence[str], theme: Theme) -> list[Artist]:
+    """One entry a line, one for what theory says, and one for the threshold."""
+    names = [value_label(axes.line, line) for line in lines if axes.line]
+    handles = line_handles(names, theme)
+    if axes.reference is not None:
+        handles.append(
+            Line2D([], [], color=theme.ink, marker="x", linestyle="none", label="theory")
+        )
+    if axes.threshold is not None:
+        label = f"threshold {axes.threshold:g}"
+        handles.append(Line2D([], [], color=theme.muted, linestyle=":", label=label))
+    return handles
+
+
 def _draw_panel(
     place: Axes, part: pd.DataFrame, axes: SweepAxes, lines: Sequence[str], theme: Theme
 ) -> None:
+    part = part.dropna(subset=[axes.x, axes.y])
     for index, name in enumerate(lines):
-        rows = part if axes.line is None else part[part[axes.line].astype(str) == name]
-        rows = rows.dropna(subset=[axes.x, axes.y])
+        rows = rows_with(part, axes.line, name)
         if rows.empty:
             continue
         found = mean_and_error(rows, axes.x, axes.y)
@@ -237,9 +166,23 @@ def _draw_panel(
             place.plot(truth.index, truth, "x", color=theme.ink, markersize=6, zorder=5)
     if axes.threshold is not None:
         place.axhline(axes.threshold, color=theme.muted, linewidth=0.8, linestyle=":")
+    _scale(place, part, axes)
+    dress(place, theme, grid="y")
+
+
+def _scale(place: Axes, part: pd.DataFrame, axes: SweepAxes) -> None:
     if axes.log_x:
-        place.set_xscale("log", base=2)
+        values = part[axes.x].tolist()
+        positive = [value for value in values if value > 0]
+        if len(positive) < len(values):  # no hidden layer has width 0
+            place.set_xscale("symlog", linthresh=min(positive, default=1), linscale=0.5)
+        else:
+            place.set_xscale("log")
+        ticks_at(place.xaxis, [*{v for v in values if v <= 0}, *logarithmic_ticks(positive)])
     if axes.log_y:
         place.set_yscale("log")
-    plain_ticks(place)
-    dress(place, theme, grid="y")
+        ticks_at(place.yaxis, decade_ticks(*place.get_ylim()))
+    elif axes.y in SHARES:
+        place.set_ylim(-0.03, 1.05)
+    plain_ticks(place.xaxis)
+    plain_ticks(place.yaxis)

@@ -273,6 +273,10 @@ def _trust(comparison: ComparisonView) -> tuple[Sentence, ...]:
 
 
 def _caveat(comparison: ComparisonView) -> str:
+    return _of_errors(comparison) + _of_chains(comparison)
+
+
+def _of_errors(comparison: ComparisonView) -> str:
     once = "Every guide was trained once: another seed can move the numbers"
     if comparison.is_one_datum:
         return (
@@ -291,6 +295,14 @@ def _caveat(comparison: ComparisonView) -> str:
         "datum. “Not distinguishable” means within two standard errors. "
         f"{once} by more than ± says."
     )
+
+
+def _of_chains(comparison: ComparisonView) -> str:
+    chains = [name for name in comparison.names if comparison.is_chain(name)]
+    if not chains:
+        return ""
+    whose = f"The figures of {' and '.join(chains)} are those of whole chains"
+    return f" {whose}: where the chain ends is at least as near to the posterior as the gap says."
 
 
 def _listed(names: list[str]) -> Sentence:

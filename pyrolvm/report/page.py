@@ -32,6 +32,8 @@ __all__ = ["figures", "render", "write"]
 
 DOTS_PER_INCH = 96
 """Of a CSS inch."""
+CARDS_BELOW = 1200
+"""Width of a window, CSS pixels, up to which a row of the table is a card."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ def render(tree: xr.DataTree, figures: Mapping[str, Figure] | None = None) -> st
     template = environment.from_string(folder.joinpath("page.html").read_text(encoding="utf-8"))
     numbers = {name: index for index, name in enumerate(comparison.names)}
     return template.render(
-        style=Markup(folder.joinpath("page.css").read_text(encoding="utf-8")),
+        style=style(CARDS_BELOW),
         colors=_colors(comparison),
         title=comparison.text("title") or "A comparison of guides",
         facts=_facts(comparison),
@@ -116,6 +118,14 @@ def write(tree: xr.DataTree, path: str | Path) -> Path:
     path = Path(path)
     write_text(path, render(tree))
     return path
+
+
+def style(cards_below: int) -> Markup:
+    """Styles of a page whose tables become cards in windows up to a width, CSS pixels."""
+    folder = files("pyrolvm.report")
+    sheet = folder.joinpath("page.css").read_text(encoding="utf-8")
+    cards = folder.joinpath("cards.css").read_text(encoding="utf-8")
+    return Markup(f"{sheet}@media screen and (max-width: {cards_below}px) {{\n{cards}}}\n")
 
 
 def data_uri(figure: Figure) -> str:

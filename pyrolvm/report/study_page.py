@@ -5,20 +5,26 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, StrictUndefined
-from markupsafe import Markup
 
 from pyrolvm.core.files import write_text
 from pyrolvm.plots.saving import save
-from pyrolvm.plots.study_figures import study_figures
+from pyrolvm.plots.study_figures import figure_title, shown_blocks, study_figures
 from pyrolvm.plots.theme import NARROW, WIDE
-from pyrolvm.report.page import Picture, data_uri, pixels
+from pyrolvm.report.page import Picture, data_uri, pixels, style
+from pyrolvm.report.study_captions import alternative, caption
 from pyrolvm.report.study_tables import TextTable, study_tables
 from pyrolvm.studies import Study, StudyResult
+from pyrolvm.studies.frame import flattened
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 PAGE = "study.html"
+CARDS_BELOW = 640
+"""Width of a window, CSS pixels, up to which a row of a table is a card."""
 
 
 def write_study(study: Study, result: StudyResult) -> tuple[Path, list[TextTable]]:
@@ -31,14 +37,29 @@ def write_study(study: Study, result: StudyResult) -> tuple[Path, list[TextTable
     Returns:
         The path of the page, and its tables.
     """
-    for name, figure in study_figures(result.frame, study.figures).items():
+    frame = with_all_columns(study, result.frame)
+    for name, figure in study_figures(frame, study.figures).items():
         save(figure, result.folder / "figures", name)
-    tables = study_tables(result.frame, study.figures)
-    write_text(result.folder / PAGE, _render(study, result, tables))
+    tables = study_tables(frame, study.figures)
+    write_text(result.folder / PAGE, _render(study, result, frame, tables))
     return result.folder / PAGE, tables
 
 
-def _render(study: Study, result: StudyResult, tables: Sequence[TextTable]) -> str:
+def with_all_columns(study: Study, frame: pd.DataFrame) -> pd.DataFrame:
+    """Add the settings that only cells have which are not finished, without values.
+
+    A figure of such a setting then waits for its cells instead of being refused.
+    """
+    if frame.empty:
+        return frame
+    known = dict.fromkeys(key for cell in study.cells for key in flattened(cell.configuration))
+    missing = [name for name in known if name not in frame.columns]
+    return frame.assign(**dict.fromkeys(missing, float("nan")))
+
+
+def _render(
+    study: Study, result: StudyResult, frame: pd.DataFrame, tables: Sequence[TextTable]
+) -> str:
     folder = files("pyrolvm.report")
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -47,13 +68,13 @@ def _render(study: Study, result: StudyResult, tables: Sequence[TextTable]) -> s
         folder.joinpath("study_page.html").read_text(encoding="utf-8")
     )
     return template.render(
-        style=Markup(folder.joinpath("page.css").read_text(encoding="utf-8")),
+        style=style(CARDS_BELOW),
         title=study.name,
         description=study.description,
         facts=_facts(result),
-        pictures=_pictures(result, study.figures),
+        shown=list(zip(_pictures(frame, study.figures), tables, strict=True)),
         notes=study.notes,
-        tables=[*tables, *_checks(result)],
+        tables=[*_failures(study, result), *_checks(result)],
     )
 
 
@@ -66,8 +87,7 @@ def _facts(result: StudyResult) -> list[tuple[str, str]]:
     return facts
 
 
-def _pictures(result: StudyResult, wanted: Sequence[Mapping[str, Any]]) -> list[Picture]:
-    frame = result.frame
+def _pictures(frame: pd.DataFrame, wanted: Sequence[Mapping[str, Any]]) -> list[Picture]:
     light = study_figures(frame, wanted, "light", width=WIDE)
     variants = {
         "light": light,
@@ -75,18 +95,29 @@ def _pictures(result: StudyResult, wanted: Sequence[Mapping[str, Any]]) -> list[
         "light_narrow": study_figures(frame, wanted, "light", width=NARROW),
         "dark_narrow": study_figures(frame, wanted, "dark", width=NARROW),
     }
-    titles = {block["name"]: block.get("title", block["name"]) for block in wanted}
     return [
         Picture(
-            name,
-            titles[name].replace("_", " "),
-            "Means over seeds with one standard error.",
-            titles[name],
-            {variant: data_uri(drawn[name]) for variant, drawn in variants.items()},
-            *pixels(figure),
+            block["name"],
+            figure_title(block),
+            caption(block, rows),
+            alternative(block),
+            {variant: data_uri(drawn[block["name"]]) for variant, drawn in variants.items()},
+            *pixels(light[block["name"]]),
         )
-        for name, figure in light.items()
+        for block, rows in shown_blocks(frame, wanted)
     ]
+
+
+def _failures(study: Study, result: StudyResult) -> list[TextTable]:
+    """Cells that ended with an error."""
+    if not result.failures:
+        return []
+    cells = {cell.key: cell.label for cell in study.cells}
+    rows = tuple(
+        (cells.get(key, key), error.strip().rsplit("\n", maxsplit=1)[-1])
+        for key, error in result.failures.items()
+    )
+    return [TextTable("Cells that failed", ("cell", "error"), rows)]
 
 
 def _checks(result: StudyResult) -> list[TextTable]:
@@ -95,9 +126,7 @@ def _checks(result: StudyResult) -> list[TextTable]:
     if not len(frame):
         return []
     bad = frame[frame["checks_failed"] != ""]
+    if bad.empty:
+        return []
     rows = tuple((str(row["cell"]), str(row["checks_failed"])) for _, row in bad.iterrows())
-    return (
-        [TextTable("Cells with a check that did not pass", ("cell", "check"), rows)]
-        if rows
-        else []
-    )
+    return [TextTable("Cells with a check that did not pass", ("cell", "check"), rows)]

@@ -6,13 +6,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
+from pyrolvm.plots.column_words import axis_label, cell_label
 from pyrolvm.plots.encoder_budget import CLOSE_NATS, CLOSE_TV, is_far
 from pyrolvm.plots.quantities import MISSING, count, number, with_error
-from pyrolvm.plots.study_figures import FOLDING, rows_of, with_covered_modes
-from pyrolvm.plots.sweep import SweepAxes, axis_label, mean_and_error, ordered_values, sweep_axes
-from pyrolvm.studies.labels import labels
+from pyrolvm.plots.study_figures import FOLDING, shown_blocks, with_covered_modes
+from pyrolvm.plots.sweep import (
+    SweepAxes,
+    mean_and_error,
+    ordered_values,
+    rows_with,
+    sweep_axes,
+)
 from pyrolvm.studies.smallest import smallest_encoders
 
 if TYPE_CHECKING:
@@ -29,11 +33,13 @@ class TextTable:
         title: What it shows, with its unit.
         headers: One a column.
         rows: Cells as text.
+        keys: How many of the first columns say what a row is; the others hold its numbers.
     """
 
     title: str
     headers: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
+    keys: int = 2
 
 
 def study_tables(frame: pd.DataFrame, figures: Sequence[Mapping[str, Any]]) -> list[TextTable]:
@@ -41,17 +47,14 @@ def study_tables(frame: pd.DataFrame, figures: Sequence[Mapping[str, Any]]) -> l
 
     Args:
         frame: The table of the study.
-        figures: Its blocks ``[[figure]]``.
+        figures: Its blocks ``[[figure]]``, or none for the default one.
 
     Returns:
         For an encoder budget the smallest encoder that comes close to each generator's posterior;
         for a sweep the means over seeds that it draws, and where they pass its threshold.
     """
     found = []
-    for block in figures:
-        rows = rows_of(frame, block)
-        if rows.empty:
-            continue
+    for block, rows in shown_blocks(frame, figures):
         if block["kind"] == "encoder-budget":
             found.append(_smallest(rows))
         elif block["kind"] == "folding":
@@ -63,21 +66,18 @@ def study_tables(frame: pd.DataFrame, figures: Sequence[Mapping[str, Any]]) -> l
 
 def _smallest(frame: pd.DataFrame) -> TextTable:
     """Smallest encoder within 0.05 nats, or a total variation of 0.1 where nats are many."""
-    frame = frame[(frame["parameters"] > 0) & frame["gap"].notna()]
-    frame = frame.assign(generator=labels(frame, "model"), family=labels(frame, "guide"))
     rows = []
     for generator, part in frame.groupby("generator", sort=False):
         far = is_far(part)
         for family, cells in part.groupby("family", sort=False):
             limit = {"tv": CLOSE_TV} if far else {"nats": CLOSE_NATS}
             best = smallest_encoders(cells, **limit).iloc[0]
-            unit = "TV" if far else "nats"
-            reached = "" if best["found"] else " (best of those tried)"
-            size = count(best["parameters"]) if best["found"] else MISSING
-            hidden = str(best.get("guide.hidden", ""))
-            shown = f"{with_error(best['value'], best['spread'] / best['seeds'] ** 0.5)} {unit}"
-            width = hidden if best["found"] else MISSING
-            rows.append((str(generator), str(family), size, width, f"{shown}{reached}"))
+            spread = best["spread"] / best["seeds"] ** 0.5
+            shown = f"{with_error(best['value'], spread)} {'TV' if far else 'nats'}"
+            size, hidden = count(best["parameters"]), str(best.get("guide.hidden", MISSING))
+            if not best["found"]:
+                size, hidden, shown = MISSING, MISSING, f"{shown}, best tried"
+            rows.append((str(generator), str(family), size, hidden, shown))
     return TextTable(
         f"Smallest encoder within {CLOSE_NATS} nats (or a total variation of {CLOSE_TV})",
         ("generator", "guide", "parameters", "hidden layers", "gap"),
@@ -91,22 +91,26 @@ def _means(frame: pd.DataFrame, axes: SweepAxes) -> TextTable:
     rows = []
     for panel in ordered_values(frame, axes.panel):
         for line in ordered_values(frame, axes.line):
-            part = frame
-            for column, value in ((axes.panel, panel), (axes.line, line)):
-                part = part if column is None else part[part[column].astype(str) == value]
+            part = rows_with(rows_with(frame, axes.panel, panel), axes.line, line)
+            part = part.dropna(subset=[axes.y])
             if part.empty:
                 continue
-            means = mean_and_error(part.dropna(subset=[axes.y]), axes.x, axes.y)
+            means = mean_and_error(part, axes.x, axes.y)
             cells = [_cell(means, place) for place in places]
-            names = [name for name, key in ((panel, axes.panel), (line, axes.line)) if key]
-            rows.append((*names, *cells, *_passes(means, axes), *_theory(part, axes, places)))
-    headers = [*map(axis_label, keys), *(f"{place:,.6g}" for place in places)]
+            pairs = ((axes.panel, panel), (axes.line, line))
+            names = [cell_label(key, name) for key, name in pairs if key is not None]
+            shown = names or [axis_label(axes.y)]
+            rows.append((*shown, *cells, *_passes(means, axes), *_theory(part, axes, places)))
+    headers = [
+        *map(axis_label, keys or [""]),
+        *(cell_label(axes.x, str(place)) for place in places),
+    ]
     if axes.threshold is not None:
         headers.append(f"first at {axes.threshold:g}")
     if axes.reference is not None:
         headers.append("theory")
     title = f"{_capital(axis_label(axes.y))}, by {axis_label(axes.x)}"
-    return TextTable(title, tuple(headers), tuple(rows))
+    return TextTable(title, tuple(headers), tuple(rows), max(1, len(keys)))
 
 
 def _cell(means: pd.DataFrame, place: float) -> str:
@@ -128,7 +132,7 @@ def _theory(part: pd.DataFrame, axes: SweepAxes, places: Sequence[float]) -> tup
     if axes.reference is None:
         return ()
     truth = part.groupby(axes.x)[axes.reference].mean()
-    return (" / ".join(number(float(truth.get(place, np.nan)), 3) for place in places),)
+    return (" / ".join(number(float(truth[each]), 3) for each in places if each in truth.index),)
 
 
 def _capital(text: str) -> str:

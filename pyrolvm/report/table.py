@@ -129,8 +129,9 @@ def _words(comparison: ComparisonView, variable: str) -> tuple[Cell, ...]:
 def _who(comparison: ComparisonView) -> list[Column]:
     kinds, families = _words(comparison, "type"), _words(comparison, "family")
     cells = []
-    for kind, family in zip(kinds, families, strict=True):
+    for name, kind, family in zip(comparison.names, kinds, families, strict=True):
         words = [cell.text for cell in (kind, family) if cell.text != MISSING]
+        words += ["chain"] if comparison.is_chain(name) else []
         cells.append(Cell(", ".join(dict.fromkeys(words)) or MISSING))
     return [
         Column(
@@ -138,7 +139,7 @@ def _who(comparison: ComparisonView) -> list[Column]:
             "",
             "How the guide gets the parameters of q(z | x), and the family that q belongs to. An "
             "amortized guide computes them by one encoder for all data; a per-datum guide fits "
-            "them to each datum alone.",
+            "them to each datum alone." + _of_chains(comparison),
             tuple(cells),
         ),
         Column(
@@ -149,6 +150,26 @@ def _who(comparison: ComparisonView) -> list[Column]:
             _plain(comparison, "parameters", count),
         ),
     ]
+
+
+def chain_note(tree: xr.DataTree) -> str:
+    """What to bear in mind of guides whose density is over whole chains; empty without any.
+
+    Args:
+        tree: A comparison.
+    """
+    return _of_chains(read_comparison(tree)).strip()
+
+
+def _of_chains(comparison: ComparisonView) -> str:
+    chains = [name for name in comparison.names if comparison.is_chain(name)]
+    if not chains:
+        return ""
+    return (
+        f" A chain ({', '.join(chains)}) is scored on the space of whole chains: its weights, "
+        "k-hat, ESS, overlap and gap speak of the path and of z together. Its gap is at least "
+        "that of where the chain ends."
+    )
 
 
 def _over(comparison: ComparisonView) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
-from pyrolvm.core import UnknownNameError
+from pyrolvm.core import RunFolderError, UnknownNameError
 from pyrolvm.core.errors import SettingError
 from pyrolvm.studies.builtin import SUFFIX, builtin_names
+from pyrolvm.studies.store import STUDY
 from pyrolvm.studies.study import Study, StudyResult
 
 
@@ -50,3 +52,24 @@ def find_study(given: str, size: str) -> Study:
             raise SettingError(f"There is no study file {path}.")
         return Study.from_toml(path, size)
     raise UnknownNameError("study", given, builtin_names())
+
+
+def refuse_study_folder(folder: Path) -> None:
+    """Say how the page of a study is built anew, where a folder is a study's.
+
+    Raises:
+        RunFolderError: If it is; finished cells are only read, so that the command is quick.
+    """
+    file = folder / STUDY
+    if not file.is_file():
+        return
+    try:
+        name = json.loads(file.read_text(encoding="utf-8")).get("name", "")
+    except (OSError, ValueError, AttributeError):
+        name = ""
+    given = name if name in builtin_names() else f"{name or 'my_study'}{SUFFIX}"
+    raise RunFolderError(
+        f"{folder} is the folder of the study {name or '?'}: its page comes from its own command, "
+        f"pyrolvm study {given} --out {folder} (with the --size that it had). Finished cells are "
+        "read, not run again."
+    )

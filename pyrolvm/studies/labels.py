@@ -10,6 +10,13 @@ if TYPE_CHECKING:
 
 SIZES = ("hidden", "width", "depth", "standardise", "activation")
 """Arguments of a guide that say how large its encoder is, not what it can express."""
+COUNTED = {
+    "doublings": "doublings of the slope",
+    "latent_dim": "latent dimensions",
+    "num_descent": "descent steps",
+    "num_langevin": "Langevin steps",
+}
+"""Arguments that count something, and what; ``num_<things>`` needs no entry."""
 
 
 def labels(
@@ -47,5 +54,17 @@ def _short(name: str, row: pd.Series[Any]) -> str:
 def _part(argument: str, value: Any) -> str:
     if value is None or value != value or argument == "family":  # noqa: PLR0124 - NaN
         return ""
-    shown = f"{value:g}" if isinstance(value, float) else str(value)
-    return shown if isinstance(value, str) else f"{argument.replace('_', ' ')} {shown}"
+    return value if isinstance(value, str) else worded(argument, float(value))
+
+
+def worded(argument: str, value: float) -> str:
+    """An argument and its number as one says them.
+
+    >>> worded("num_folds", 1), worded("num_components", 4.0), worded("contraction", 0.9)
+    ('1 fold', '4 components', 'contraction 0.9')
+    """
+    words = argument.replace("_", " ")
+    if argument not in COUNTED and not argument.startswith("num_"):
+        return f"{words} {value:g}"
+    noun = COUNTED.get(argument, words.removeprefix("num "))
+    return f"{value:g} {noun.removesuffix('s') if value == 1 else noun}"

@@ -51,6 +51,11 @@ def test_the_gap_is_the_sum_of_its_parts():
     assert row.amortization_gap == pytest.approx(0.6)
 
 
+def test_whole_chains_are_marked_in_their_row():
+    found = table({"full": measured(), "chain": measured(extended_space=True)})
+    assert list(found["extended_space"].values) == [0, 1]
+
+
 def test_standard_errors_are_over_data():
     row = table({"full": measured()}).sel(guide="full")
     expected = np.linspace(-3, -1, N).std(ddof=1) / np.sqrt(N)

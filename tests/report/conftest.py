@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+frames = runpy.run_path(str(Path(__file__).with_name("study_frame.py")))
 build = runpy.run_path(str(Path(__file__).with_name("synthetic.py")))["comparison_tree"]
 
 
@@ -24,3 +25,15 @@ def bounded_tree():
 def own_tree():
     """A tree of the test's own, to change."""
     return build()
+
+
+@pytest.fixture
+def frame():
+    """The table of a study, of the test's own."""
+    return frames["study_frame"]()
+
+
+@pytest.fixture
+def folding_frame():
+    """The table of a study of folds."""
+    return frames["folding_frame"]()

@@ -8,6 +8,8 @@ import xarray as xr
 
 from pyrolvm.core.errors import DataError
 from pyrolvm.report import columns, format_cells
+from pyrolvm.report.answer import answer
+from pyrolvm.report.table import chain_note
 
 
 def cell(tree, guide, header):
@@ -110,3 +112,33 @@ def test_a_data_set_that_is_one_datum_has_no_columns_over_data(own_tree):
     assert rows[0][headers.index("gap (nats)")] == "1.509"
     assert not any("a datum" in column.note or "over data" in column.note
                    for column in columns(own_tree))  # fmt: skip
+
+
+class TestChains:
+    @pytest.fixture
+    def chain_tree(self, own_tree):
+        marks = np.array([1, 0, 0, 0, 0, 0])
+        own_tree["table"] = xr.DataTree(
+            own_tree["table"].to_dataset().assign(extended_space=("guide", marks))
+        )
+        return own_tree
+
+    def test_are_marked_where_they_stand(self, chain_tree):
+        assert cell(chain_tree, "amortized:diagonal", "kind") == "Amortized, diagonal, chain"
+        assert cell(chain_tree, "full", "kind") == "Amortized, full"
+
+    def test_the_glossary_says_what_their_figures_are(self, chain_tree):
+        note = next(column.note for column in columns(chain_tree) if column.header == "kind")
+        assert "space of whole chains" in note
+        assert chain_note(chain_tree) in note
+
+    def test_the_answer_says_so_too(self, chain_tree):
+        assert (
+            "figures of amortized:diagonal are those of whole chains" in answer(chain_tree).caveat
+        )
+
+    def test_without_any_nothing_is_said(self, tree):
+        assert "extended_space" not in tree["table"].to_dataset()
+        assert chain_note(tree) == ""
+        assert "chain" not in " ".join(column.note for column in columns(tree))
+        assert "chain" not in answer(tree).caveat

@@ -75,6 +75,16 @@ def test_failures_are_named_at_the_end(capsys):
     assert "error.txt" in error
 
 
+def test_the_page_of_a_study_comes_from_its_own_command(capsys):
+    assert run("mine.toml", "--size", "smoke", "--out", "out") == 0
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        main(["report", "out"])
+    error = capsys.readouterr().err
+    assert "pyrolvm study mine.toml --out out" in error
+    assert "not run again" in error
+
+
 def test_help_has_examples(capsys):
     assert run("--help") == 0
     assert "Example: pyrolvm study encoder-complexity --size smoke" in capsys.readouterr().out
