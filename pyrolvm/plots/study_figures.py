@@ -8,7 +8,7 @@ where its table has one to show.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -91,11 +91,14 @@ def default_figures(frame: pd.DataFrame) -> tuple[Mapping[str, Any], ...]:
     return (DEFAULT,)
 
 
-def check_figures(wanted: Sequence[Mapping[str, Any]]) -> None:
+def check_figures(
+    wanted: Sequence[Mapping[str, Any]], columns: Collection[str] | None = None
+) -> None:
     """Refuse blocks that are no figures, before anything runs.
 
     Args:
         wanted: Blocks ``[[figure]]`` of a study.
+        columns: Columns that its table will have; None where they are not known.
 
     Raises:
         SettingError: If a name or the axes of a sweep are missing.
@@ -116,6 +119,10 @@ def check_figures(wanted: Sequence[Mapping[str, Any]]) -> None:
                 f"A figure of the kind {kind!r} needs {', '.join(needed)}, but "
                 f"{', '.join(missing)} is missing: {dict(block)}."
             )
+        axes = sweep_axes(block).columns if kind == "sweep" else ()
+        for name in (*axes, *block.get("where", {})):
+            if columns is not None and name not in (*columns, "generator", "family"):
+                raise UnknownNameError(f"column in the figure {block['name']!r}", name, columns)
 
 
 def rows_of(frame: pd.DataFrame, block: Mapping[str, Any]) -> pd.DataFrame:

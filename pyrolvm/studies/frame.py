@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from pyrolvm.core import RunFolderError
 from pyrolvm.core.files import atomic
 from pyrolvm.studies.cell import Cell
+from pyrolvm.studies.further_results import FURTHER_MEANS
+from pyrolvm.studies.results import MEANS, OTHERS
 from pyrolvm.studies.store import CONFIG, RESULT, Store
 
 if TYPE_CHECKING:
@@ -43,6 +45,18 @@ def make_frame(cells: Sequence[Cell], store: Store) -> pd.DataFrame:
     columns = _ordered([*configured, *figures])
     merged = [{**first, **second} for first, second in rows]
     return pd.DataFrame({name: _column([row.get(name) for row in merged]) for name in columns})
+
+
+def known_columns(cells: Sequence[Cell]) -> frozenset[str]:
+    """Columns that the table of a study will have, whatever comes of its cells.
+
+    Args:
+        cells: Cells of the study.
+    """
+    means = (*MEANS, *FURTHER_MEANS)
+    figures = {*means, *(f"{name}_se" for name in means), *OTHERS, "noise_scale", "checks_failed"}
+    configured = {key for cell in cells for key in flattened(cell.configuration)}
+    return frozenset({"cell", *configured, *figures})
 
 
 def save_frame(frame: pd.DataFrame, folder: Path) -> None:

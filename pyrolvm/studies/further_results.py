@@ -18,6 +18,8 @@ from pyrolvm.inference.marginal import MOST_DIMS, ChainGuide, marginal_gap
 from pyrolvm.studies.problem import make_truth, seed_for
 from pyrolvm.studies.training import Trained
 
+FURTHER_MEANS = ("marginal_gap", "evidence_loss")
+
 
 def further_results(
     measured: Measured, evidence: Evidence, trained: Trained, configuration: Mapping[str, Any]

@@ -25,6 +25,11 @@ MEANS = (
     "bc2",
     "ess",
 )
+OTHERS = (
+    "tv_share", "khat_median", "khat_share", "loss", "parameters", "steps", "restart",
+    "evidence_method", "evidence_is_bound", "latent_dim", "obs_dim", "train_size", "test_size",
+    "kind",
+)  # fmt: skip
 
 
 def results(

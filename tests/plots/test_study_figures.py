@@ -252,6 +252,10 @@ class TestRefusals:
         with pytest.raises(UnknownNameError, match=message):
             check_figures([block])
 
+    def test_a_column_that_no_table_will_have_is_named_before_anything_runs(self):
+        with pytest.raises(UnknownNameError, match=f"Did you mean '{SWEEP['y']}'"):
+            check_figures([{**SWEEP, "y": f"{SWEEP['y']}x"}], {SWEEP["x"], SWEEP["y"]})
+
     @pytest.mark.parametrize("key", ["name", "x", "y"])
     def test_a_missing_key_is_named(self, key):
         with pytest.raises(SettingError, match=f"{key} is missing"):

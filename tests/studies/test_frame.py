@@ -11,12 +11,17 @@ import pytest
 from pyrolvm.core import DataError
 from pyrolvm.core.errors import SettingError
 from pyrolvm.studies import smallest_encoders
+from pyrolvm.studies.frame import known_columns
 
 
 @pytest.fixture
-def result(tiny, tmp_path):
+def study(tiny):
     guides = [{"name": "full", "hidden": [[], [4, 4]]}, "exact"]
-    study = tiny("table", guide=guides, seed=[0, 1], oracle_steps=2)
+    return tiny("table", guide=guides, seed=[0, 1], oracle_steps=2)
+
+
+@pytest.fixture
+def result(study, tmp_path):
     return study.run(out=tmp_path, progress=False)
 
 
@@ -103,3 +108,7 @@ def test_two_limits_and_a_missing_figure_are_refused():
         smallest_encoders(made([1.0, 1.0]), nats=0.1, tv=0.1)
     with pytest.raises(DataError, match="'tv'"):
         smallest_encoders(made([1.0, 1.0]), tv=0.1)
+
+
+def test_the_columns_of_a_table_are_known_before_it_is_made(study, result):
+    assert set(result.frame.columns) <= known_columns(study.cells)
