@@ -35,6 +35,11 @@ DEFAULT_MODEL = "cpa-generator:2:32"
 DEFAULT_DATA = "digits"
 ESSENTIAL = ("guide", "gap", "approximation", "amortization", "k-hat")
 DEFAULT_STEPS = 2000
+STUDY_FILE = """    [[grid]]
+    model = {name = "residual-generator", latent_dim = 2, contraction = [0.5, 0.9]}
+    guide = {name = "amortized", family = "full", hidden = [[4], [16], [64]]}
+    seed = [0, 1]
+"""
 
 
 @app.command
@@ -316,6 +321,8 @@ def _print_studies() -> None:
     console = Console()
     console.print(rich_table("Studies", ("name", "question"), list(descriptions().items())))
     console.print(rich_table("Keys of a cell", ("key", "default", "meaning"), table()))
+    print(f"A study file, with every list an axis:\n\n{STUDY_FILE}")
+    print("Names of models, guides and data: pyrolvm list")
 
 
 def _print_table(tree: xr.DataTree) -> None:
