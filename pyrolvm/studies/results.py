@@ -10,11 +10,10 @@ from torch import Tensor
 
 from pyrolvm.core import Guide, Model, mean_over_data
 from pyrolvm.diagnostics import khat_threshold
-from pyrolvm.diagnostics.comparison_tree import Measured
+from pyrolvm.diagnostics.comparison_tree import CLOSE, Measured
 from pyrolvm.inference.evidence import Evidence
 from pyrolvm.studies.training import Trained
 
-SMALL_DISTANCE = 0.1
 MEANS = (
     "gap",
     "approximation_gap",
@@ -55,7 +54,7 @@ def results(
         estimate = mean_over_data(per_datum.get(name, torch.full_like(measured.elbo, torch.nan)))
         figures |= {name: estimate.value, f"{name}_se": estimate.standard_error}
     known = per_datum.get("tv")
-    figures["tv_share"] = math.nan if known is None else _share(known <= SMALL_DISTANCE, known)
+    figures["tv_share"] = math.nan if known is None else _share(known <= CLOSE, known)
     figures["khat_median"] = measured.khat.median().item()
     threshold = khat_threshold(measured.num_particles)
     figures["khat_share"] = (measured.khat > threshold).double().mean().item()
