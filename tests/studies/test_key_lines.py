@@ -75,7 +75,12 @@ def test_the_line_is_where_the_key_stands(path, text):
 def test_the_built_in_files_can_be_walked(name):
     text = (files("pyrolvm.studies") / f"{name}.toml").read_text("utf-8")
     leaves = {path for path in paths(tomllib.loads(text)) if not isinstance(path[-1], int)}
-    assert leaves - set(key_lines(text)) <= {("grid",), ("sizes",), *_sizes_with_grids(text)}
+    assert leaves - set(key_lines(text)) <= {
+        ("grid",),
+        ("figure",),
+        ("sizes",),
+        *_sizes_with_grids(text),
+    }
 
 
 def _sizes_with_grids(text):
