@@ -54,6 +54,29 @@ def checked(log_weights: LogWeights) -> LogWeights:
     return log_weights
 
 
+def checked_evidence(log_weights: LogWeights, log_evidence: PerDatum, what: str) -> PerDatum:
+    """Return an evidence after checking that it has one finite value for each datum.
+
+    Args:
+        log_weights: Shape ``(K, N)``, checked.
+        log_evidence: log p(x) in nats, from elsewhere.
+        what: What is measured against it, for the message.
+
+    Returns:
+        The same numbers, detached, shape ``(N,)``, float64.
+
+    Raises:
+        DataError: If the shape is another one, or a value is not finite.
+    """
+    if log_evidence.shape != log_weights.shape[1:] or not log_evidence.isfinite().all():
+        raise DataError(
+            f"The {what} needs one finite log evidence a datum, shape "
+            f"{tuple(log_weights.shape[1:])}, but got shape {tuple(log_evidence.shape)} with "
+            f"{int((~log_evidence.isfinite()).sum())} values that are not finite."
+        )
+    return log_evidence.detach().double()
+
+
 def log_mean_exp(log_weights: LogWeights) -> PerDatum:
     """Logarithm of the mean weight over particles, stable in log space.
 

@@ -12,9 +12,14 @@ from __future__ import annotations
 
 import torch
 
-from pyrolvm.core.errors import DataError
 from pyrolvm.diagnostics.bounds import iwae_standard_error
-from pyrolvm.diagnostics.log_weights import LogWeights, PerDatum, checked, log_mean_exp
+from pyrolvm.diagnostics.log_weights import (
+    LogWeights,
+    PerDatum,
+    checked,
+    checked_evidence,
+    log_mean_exp,
+)
 
 
 def bhattacharyya_squared(
@@ -40,13 +45,8 @@ def bhattacharyya_squared(
         Bhattacharyya (1943), On a Measure of Divergence between Two Statistical Populations.
     """
     log_weights = checked(log_weights)
-    if log_evidence.shape != log_weights.shape[1:] or not log_evidence.isfinite().all():
-        raise DataError(
-            "The overlap with the posterior needs one finite log evidence a datum, shape "
-            f"{tuple(log_weights.shape[1:])}, but got shape {tuple(log_evidence.shape)} with "
-            f"{int((~log_evidence.isfinite()).sum())} values that are not finite."
-        )
-    value = torch.exp(2 * log_mean_exp(log_weights / 2) - log_evidence.detach().double())
+    log_evidence = checked_evidence(log_weights, log_evidence, "overlap with the posterior")
+    value = torch.exp(2 * log_mean_exp(log_weights / 2) - log_evidence)
     error = 2 * value * iwae_standard_error(log_weights / 2)
     return value, torch.where(value == 0.0, torch.inf, error)
 

@@ -15,8 +15,7 @@ import math
 
 import torch
 
-from pyrolvm.core.errors import DataError
-from pyrolvm.diagnostics.log_weights import LogWeights, PerDatum, checked
+from pyrolvm.diagnostics.log_weights import LogWeights, PerDatum, checked, checked_evidence
 
 
 def total_variation(log_weights: LogWeights, log_evidence: PerDatum) -> tuple[PerDatum, PerDatum]:
@@ -38,12 +37,7 @@ def total_variation(log_weights: LogWeights, log_evidence: PerDatum) -> tuple[Pe
         tensor([0.5000], dtype=torch.float64)
     """
     log_weights = checked(log_weights)
-    if log_evidence.shape != log_weights.shape[1:] or not log_evidence.isfinite().all():
-        raise DataError(
-            "The distance to the posterior needs one finite log evidence a datum, shape "
-            f"{tuple(log_weights.shape[1:])}, but got shape {tuple(log_evidence.shape)} with "
-            f"{int((~log_evidence.isfinite()).sum())} values that are not finite."
-        )
-    lost = -torch.expm1((log_weights - log_evidence.detach().double()).clamp_max(0.0))
+    log_evidence = checked_evidence(log_weights, log_evidence, "distance to the posterior")
+    lost = -torch.expm1((log_weights - log_evidence).clamp_max(0.0))
     error = lost.std(0) / math.sqrt(len(lost)) if len(lost) > 1 else torch.full_like(lost[0], 0.5)
     return lost.mean(0), error

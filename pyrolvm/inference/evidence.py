@@ -33,7 +33,7 @@ class Evidence:
     Args:
         value: In nats, shape ``(N,)``.
         standard_error: Shape ``(N,)``; 0 where it is exact, the error of quadrature.
-        method: ``"exact"``, ``"enumerated"``, ``"quadrature"``, or ``"iwae (K=1000, full)"``: the
+        method: ``"exact"``, ``"quadrature"``, or ``"iwae (K=1000, full)"``: the
             bound, its particles, its guide.
         is_bound: Whether ``value`` is a lower bound in expectation.
     """
@@ -118,8 +118,7 @@ def exact_evidence(model: Any, data: Any) -> Evidence | None:
     with evaluating(model):
         if has_exact_evidence(model):
             value = log_evidence(model, x.double())
-            method = getattr(model, "evidence_method", "exact")
-            return Evidence(value, torch.zeros_like(value), method, is_bound=False)
+            return Evidence(value, torch.zeros_like(value), "exact", is_bound=False)
         found = quadrature_evidence(model, x.double()) if is_in_reach(model) else None
     return None if found is None else Evidence(*found, "quadrature", is_bound=False)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, StrictUndefined
+from matplotlib.figure import Figure
 
 from pyrolvm.core.files import write_text
 from pyrolvm.plots.saving import save
@@ -38,10 +39,11 @@ def write_study(study: Study, result: StudyResult) -> tuple[Path, list[TextTable
         The path of the page, and its tables.
     """
     frame = with_all_columns(study, result.frame)
-    for name, figure in study_figures(frame, study.figures).items():
+    light = study_figures(frame, study.figures, "light", width=WIDE)
+    for name, figure in light.items():
         save(figure, result.folder / "figures", name)
     tables = study_tables(frame, study.figures)
-    write_text(result.folder / PAGE, _render(study, result, frame, tables))
+    write_text(result.folder / PAGE, _render(study, result, frame, light, tables))
     return result.folder / PAGE, tables
 
 
@@ -58,7 +60,11 @@ def with_all_columns(study: Study, frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _render(
-    study: Study, result: StudyResult, frame: pd.DataFrame, tables: Sequence[TextTable]
+    study: Study,
+    result: StudyResult,
+    frame: pd.DataFrame,
+    light: Mapping[str, Figure],
+    tables: Sequence[TextTable],
 ) -> str:
     folder = files("pyrolvm.report")
     environment = Environment(
@@ -72,7 +78,7 @@ def _render(
         title=study.name,
         description=study.description,
         facts=_facts(result),
-        shown=list(zip(_pictures(frame, study.figures), tables, strict=True)),
+        shown=list(zip(_pictures(frame, study.figures, light), tables, strict=True)),
         notes=study.notes,
         tables=[*_failures(study, result), *_checks(result)],
     )
@@ -87,8 +93,9 @@ def _facts(result: StudyResult) -> list[tuple[str, str]]:
     return facts
 
 
-def _pictures(frame: pd.DataFrame, wanted: Sequence[Mapping[str, Any]]) -> list[Picture]:
-    light = study_figures(frame, wanted, "light", width=WIDE)
+def _pictures(
+    frame: pd.DataFrame, wanted: Sequence[Mapping[str, Any]], light: Mapping[str, Figure]
+) -> list[Picture]:
     variants = {
         "light": light,
         "dark": study_figures(frame, wanted, "dark", width=WIDE),
