@@ -147,11 +147,7 @@ class ExactCPA(Guide):
         return exact.log_evidence(self._stack(), x, partition=self._solve(x).partition)
 
     def _stack(self) -> AffineStack:
-        live = self.model.affine_stack
-        return AffineStack(
-            tuple(live.weights), tuple(live.biases), tuple(live.slopes),
-            live.noise_scale, live.prior_loc, live.prior_scale_tril,
-        )  # fmt: skip
+        return AffineStack.of(self.model.affine_stack)
 
     def _solve(self, x: Tensor) -> PiecewisePosterior:
         """Solve, unless data and weights are those of the latest call; keep regions that hold."""

@@ -1,10 +1,11 @@
 r"""Continuous piecewise-affine generator: a ReLU network whose exact posterior is known.
 
-.. math:: z \sim N(\mu, L L^\top), \qquad x \mid z \sim N(g(z), \operatorname{diag}(\sigma^2))
+.. math:: z \sim \sum_k \pi_k N(\mu_k, L_k L_k^\top), \qquad
+          x \mid z \sim N(g(z), \operatorname{diag}(\sigma^2))
 
 with g any stack of Linear layers and ReLU, LeakyReLU or Abs activations. On each of the finitely
-many polytopes on which g is affine, the posterior is a Gaussian cut to the polytope; the guide
-``ExactCPA`` sums them up.
+many polytopes on which g is affine, the posterior is a Gaussian cut to the polytope (one for each
+component of the prior); the guide ``ExactCPA`` sums them up.
 
 References:
     Balestriero, Paris & Baraniuk (2020), Analytical Probability Distributions and Exact
@@ -16,40 +17,42 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pyro
-import torch
 from jaxtyping import Float
-from pyro.distributions import MultivariateNormal, Normal, TorchDistribution, constraints
+from pyro.distributions import Normal, TorchDistribution
 from torch import Tensor
 
 from pyrolvm.core import Model
 from pyrolvm.core.capabilities import AffineGenerator
-from pyrolvm.core.errors import SettingError, UnknownNameError
+from pyrolvm.core.errors import UnknownNameError
 from pyrolvm.exact import AffineStack
 from pyrolvm.nn import PIECEWISE_AFFINE, mlp
+from pyrolvm.nn.gaussian_prior import GaussianPrior
+from pyrolvm.nn.layers import assign_layers
 from pyrolvm.nn.noise import LearnedScale
 
 
 class CPAGenerator(Model):
-    """A piecewise-affine decoder with Gaussian noise and any Gaussian prior.
+    """A piecewise-affine decoder with Gaussian noise and any Gaussian prior, or a mixture of them.
 
     Args:
-        latent_dim: Dimension of z; the exact posterior is served for 1 and 2.
+        latent_dim: Dimension of z; the exact posterior is served up to 5.
         obs_dim: Dimension of x.
         hidden: Widths of the hidden layers.
         noise_scale: Standard deviation of x given z (at the start, if it is learned).
         activation: ``"relu"``, ``"leaky_relu"`` or ``"abs"``.
         isotropic: One noise scale for all dimensions, or one each.
         learn_noise: Whether the noise is trained (never below a floor of 1e-3).
-        prior_loc: Mean of z, shape ``(latent_dim,)``; 0 where it is None.
-        prior_scale_tril: Cholesky factor of the covariance of z; the identity where it is None.
+        learn_prior: Whether mean and covariance (and weights) of z are trained.
+        prior_components: Number of Gaussians K in the prior.
+        prior_loc: Mean of z, shape ``(latent_dim,)``; 0 where it is None. Of a mixture
+            ``(K, latent_dim)``; standard normal draws where it is None.
+        prior_scale_tril: Cholesky factor of the covariance of z; the identity where it is None. Of
+            a mixture with K in front; half the identity where it is None.
 
     >>> model = CPAGenerator(latent_dim=2, obs_dim=3, hidden=(8,), noise_scale=0.1)
     >>> model(size=4).shape
     torch.Size([4, 3])
     """
-
-    prior_loc: Tensor
-    prior_scale_tril: Tensor
 
     def __init__(
         self,
@@ -61,6 +64,8 @@ class CPAGenerator(Model):
         *,
         isotropic: bool = True,
         learn_noise: bool = False,
+        learn_prior: bool = False,
+        prior_components: int = 1,
         prior_loc: Tensor | None = None,
         prior_scale_tril: Tensor | None = None,
     ) -> None:
@@ -70,11 +75,13 @@ class CPAGenerator(Model):
         self.latent_dim, self.obs_dim = latent_dim, obs_dim
         self.decoder = mlp(latent_dim, tuple(hidden), obs_dim, activation)
         self.noise = LearnedScale(noise_scale, 1 if isotropic else obs_dim, learn=learn_noise)
-        loc = torch.zeros(latent_dim) if prior_loc is None else prior_loc
-        tril = torch.eye(latent_dim) if prior_scale_tril is None else prior_scale_tril
-        _check_prior(latent_dim, loc, tril)
-        self.register_buffer("prior_loc", loc.clone())
-        self.register_buffer("prior_scale_tril", tril.clone())
+        self.latent_prior = GaussianPrior(
+            latent_dim,
+            prior_components,
+            learn=learn_prior,
+            loc=prior_loc,
+            scale_tril=prior_scale_tril,
+        )
 
     @property
     def noise_scale(self) -> Float[Tensor, " obs_dim"]:
@@ -91,7 +98,7 @@ class CPAGenerator(Model):
 
     def prior(self) -> TorchDistribution:
         """Return p(z), event shape ``(latent_dim,)``."""
-        return MultivariateNormal(self.prior_loc, scale_tril=self.prior_scale_tril)
+        return self.latent_prior()
 
     def likelihood(self, z: Float[Tensor, "*batch latent_dim"]) -> TorchDistribution:
         """Return p(x | z), event shape ``(obs_dim,)``."""
@@ -104,19 +111,15 @@ class CPAGenerator(Model):
     @property
     def affine_stack(self) -> AffineGenerator:
         """The generator as affine layers with slopes between them, live."""
+        prior = self.latent_prior
         return AffineStack.from_sequential(
-            self.decoder, self.noise_scale, self.prior_loc, self.prior_scale_tril
+            self.decoder, self.noise(), prior.loc, prior.scale_tril, prior.logits
         )
 
-
-def _check_prior(dim: int, loc: Tensor, tril: Tensor) -> None:
-    if loc.shape != (dim,) or tril.shape != (dim, dim):
-        raise SettingError(
-            f"A prior over {dim} latents needs a mean of shape ({dim},) and a factor of shape "
-            f"({dim}, {dim}), but got {tuple(loc.shape)} and {tuple(tril.shape)}."
-        )
-    if not constraints.lower_cholesky.check(tril).all():
-        raise SettingError(
-            "prior_scale_tril should be a Cholesky factor, lower triangular with a positive "
-            "diagonal, but this matrix is not. Take torch.linalg.cholesky of the covariance."
-        )
+    def assign_stack(self, stack: AffineGenerator) -> None:
+        """Take over the values of layers, noise and prior that learn."""
+        assign_layers(self.decoder, stack.weights, stack.biases)
+        if self.noise.learns:
+            self.noise.assign(stack.noise_scale)
+        prior = AffineStack.of(stack)
+        self.latent_prior.assign(prior.prior_loc, prior.prior_scale_tril, prior.prior_logits)

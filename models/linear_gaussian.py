@@ -26,6 +26,7 @@ from pyrolvm.core import Model
 from pyrolvm.core.capabilities import AffineGenerator
 from pyrolvm.exact import AffineStack
 from pyrolvm.nn import mlp
+from pyrolvm.nn.layers import assign_layers
 from pyrolvm.nn.noise import LearnedScale
 
 
@@ -114,4 +115,10 @@ class LinearGaussian(Model):
     @property
     def affine_stack(self) -> AffineGenerator:
         """The generator as a single affine layer."""
-        return AffineStack.from_sequential(self.decoder, self.noise_scale)
+        return AffineStack.from_sequential(self.decoder, self.noise())
+
+    def assign_stack(self, stack: AffineGenerator) -> None:
+        """Take over the values of loading, offset and noise that learn."""
+        assign_layers(self.decoder, stack.weights, stack.biases)
+        if self.noise.learns:
+            self.noise.assign(stack.noise_scale)

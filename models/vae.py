@@ -21,6 +21,7 @@ from pyrolvm.core.capabilities import AffineGenerator
 from pyrolvm.core.errors import DataError, UnknownNameError
 from pyrolvm.exact import AffineStack
 from pyrolvm.nn import PIECEWISE_AFFINE, mlp
+from pyrolvm.nn.layers import assign_layers
 from pyrolvm.nn.noise import LearnedScale
 
 LIKELIHOODS = ("gaussian", "bernoulli")
@@ -111,4 +112,10 @@ class VAE(Model):
             raise AttributeError(
                 "only a Gaussian VAE with a piecewise-affine decoder has affine layers"
             )
-        return AffineStack.from_sequential(self.decoder, self.noise().expand(self.obs_dim))
+        return AffineStack.from_sequential(self.decoder, self.noise())
+
+    def assign_stack(self, stack: AffineGenerator) -> None:
+        """Take over the values of layers and noise that learn."""
+        assign_layers(self.decoder, stack.weights, stack.biases)
+        if self.noise is not None and self.noise.learns:
+            self.noise.assign(stack.noise_scale)

@@ -2,6 +2,7 @@
 
 from pyrolvm.core.capabilities import (
     AffineGenerator,
+    AssignableStack,
     ExplicitJoint,
     HasPosterior,
     PiecewiseAffine,
@@ -30,6 +31,7 @@ from pyrolvm.core.predictive import predictive, prior_predictive
 
 __all__ = [
     "AffineGenerator",
+    "AssignableStack",
     "CheckpointError",
     "Data",
     "DataError",

@@ -116,7 +116,11 @@ class AffineGenerator(Protocol):
 
     @property
     def prior_loc(self) -> Tensor:
-        """Mean of z, shape ``(latent_dim,)``."""
+        """Mean of z, shape ``(latent_dim,)``.
+
+        A generator whose prior is a mixture has ``prior_logits`` of shape ``(K,)`` too, and one
+        more leading dimension here and in ``prior_scale_tril``.
+        """
         ...
 
     @property
@@ -127,7 +131,7 @@ class AffineGenerator(Protocol):
 
 @runtime_checkable
 class PiecewiseAffine(Protocol):
-    """The generator is piecewise affine, its noise and prior are Gaussian."""
+    """The generator is piecewise affine, its noise Gaussian, its prior one Gaussian or several."""
 
     latent_sites: tuple[str, ...]
     latent_dim: int
@@ -136,4 +140,25 @@ class PiecewiseAffine(Protocol):
     @property
     def affine_stack(self) -> AffineGenerator:
         """The generator's layers, live: gradients reach the model's parameters."""
+        ...
+
+
+@runtime_checkable
+class AssignableStack(Protocol):
+    """A piecewise-affine generator whose layers, noise and prior can be set.
+
+    What learns is what carries a gradient in ``affine_stack``.
+    """
+
+    latent_sites: tuple[str, ...]
+    latent_dim: int
+    obs_dim: int
+
+    @property
+    def affine_stack(self) -> AffineGenerator:
+        """The generator's layers, live: gradients reach the model's parameters."""
+        ...
+
+    def assign_stack(self, stack: AffineGenerator) -> None:
+        """Take over the values of layers, noise and prior that learn."""
         ...

@@ -3,32 +3,42 @@ r"""A piecewise-affine generator as plain tensors.
 .. math:: h_0 = z, \quad u_l = W_l h_{l-1} + v_l, \quad h_l = \max(u_l, 0) + s_l \min(u_l, 0),
           \quad g(z) = u_L, \quad x \mid z \sim N(g(z), \operatorname{diag}(\sigma^2))
 
-with a Gaussian prior on z. The slope s_l is 0 for ReLU, the leak for leaky ReLU, -1 for the
-absolute value and 1 where two linear layers follow one another.
+with a Gaussian prior on z, or a mixture of Gaussians. The slope s_l is 0 for ReLU, the leak for
+leaky ReLU, -1 for the absolute value and 1 where two linear layers follow one another.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from pyrolvm.exact.errors import GeneratorError, NotPiecewiseAffineError
 
+if TYPE_CHECKING:
+    from pyrolvm.core.capabilities import AffineGenerator
+
 
 @dataclass(frozen=True)
 class AffineStack:
-    """Weights, slopes, noise and Gaussian prior of a piecewise-affine generator.
+    """Weights, slopes, noise and prior of a piecewise-affine generator.
 
     Args:
         weights: L matrices, each ``(out_features, in_features)``.
         biases: L vectors, each ``(out_features,)``.
         slopes: L - 1 slopes of the hidden activations at negative inputs.
         noise_scale: Standard deviations of x given z, ``(obs_dim,)``; a scalar is broadcast.
-        prior_loc: Mean of the prior of z, ``(latent_dim,)``.
-        prior_scale_tril: Lower Cholesky factor of its covariance, ``(latent_dim, latent_dim)``.
+        prior_loc: Mean of the prior of z, ``(latent_dim,)``; one for each of K components,
+            ``(K, latent_dim)``, if the prior is a mixture.
+        prior_scale_tril: Lower Cholesky factor of its covariance, ``(latent_dim, latent_dim)``; of
+            a mixture, ``(K, latent_dim, latent_dim)``.
+        prior_logits: Unnormalised log weights of a mixture, ``(K,)``; None for one Gaussian.
+
+    Attributes:
+        isotropic: Whether the noise was given as one number.
 
     Raises:
         GeneratorError: If the shapes do not fit together.
@@ -40,19 +50,26 @@ class AffineStack:
     noise_scale: Tensor
     prior_loc: Tensor
     prior_scale_tril: Tensor
+    prior_logits: Tensor | None = None
+    isotropic: bool = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "weights", tuple(self.weights))
         object.__setattr__(self, "biases", tuple(self.biases))
         object.__setattr__(self, "slopes", tuple(float(slope) for slope in self.slopes))
         self._check_layers()
-        if self.noise_scale.numel() == 1:
+        object.__setattr__(self, "isotropic", self.noise_scale.numel() == 1)
+        if self.isotropic:
             expanded = self.noise_scale.reshape(1).expand(self.obs_dim)
             object.__setattr__(self, "noise_scale", expanded)
         self._check_shape("noise_scale", self.noise_scale, (self.obs_dim,))
-        self._check_shape("prior_loc", self.prior_loc, (self.latent_dim,))
+        mixed: tuple[int, ...] = ()
+        if self.prior_logits is not None:
+            mixed = (self.prior_logits.numel(),)
+            self._check_shape("prior_logits", self.prior_logits, mixed)
         square = (self.latent_dim, self.latent_dim)
-        self._check_shape("prior_scale_tril", self.prior_scale_tril, square)
+        self._check_shape("prior_loc", self.prior_loc, (*mixed, self.latent_dim))
+        self._check_shape("prior_scale_tril", self.prior_scale_tril, (*mixed, *square))
 
     def _check_layers(self) -> None:
         counts = len(self.weights), len(self.biases), len(self.slopes) + 1
@@ -111,6 +128,44 @@ class AffineStack:
             hidden = inner.clamp(min=0) + slope * inner.clamp(max=0)
         return nn.functional.linear(hidden, self.weights[-1], self.biases[-1])
 
+    def components(self) -> tuple[AffineStack, ...]:
+        """The generator under each component of its prior; itself if that is one Gaussian."""
+        if self.prior_logits is None:
+            return (self,)
+        return tuple(
+            replace(self, prior_loc=loc, prior_scale_tril=tril, prior_logits=None)
+            for loc, tril in zip(self.prior_loc, self.prior_scale_tril, strict=True)
+        )
+
+    def observe(self, seen: Tensor) -> AffineStack:
+        """The generator of some of the observed coordinates: the others are integrated out.
+
+        Hidden layers and prior are the same, and with them the regions.
+
+        Args:
+            seen: Which coordinates remain, bool ``(obs_dim,)``.
+
+        Returns:
+            A generator with as many observed coordinates as remain.
+        """
+        return replace(
+            self,
+            weights=(*self.weights[:-1], self.weights[-1][seen]),
+            biases=(*self.biases[:-1], self.biases[-1][seen]),
+            noise_scale=self.noise_scale[seen],
+        )
+
+    @classmethod
+    def of(cls, live: AffineGenerator) -> AffineStack:
+        """Take over what a model offers as its ``affine_stack``; tensors are shared."""
+        if isinstance(live, cls):
+            return live
+        return cls(
+            tuple(live.weights), tuple(live.biases), tuple(live.slopes),
+            live.noise_scale, live.prior_loc, live.prior_scale_tril,
+            getattr(live, "prior_logits", None),
+        )  # fmt: skip
+
     @classmethod
     def from_sequential(
         cls,
@@ -118,6 +173,7 @@ class AffineStack:
         noise_scale: Tensor | float,
         prior_loc: Tensor | None = None,
         prior_scale_tril: Tensor | None = None,
+        prior_logits: Tensor | None = None,
     ) -> AffineStack:
         """Read the layers of an ``nn.Sequential``; the parameters are shared, not copied.
 
@@ -128,6 +184,7 @@ class AffineStack:
             noise_scale: Standard deviations of x given z, a number, ``()`` or ``(obs_dim,)``.
             prior_loc: Prior mean, zeros by default.
             prior_scale_tril: Lower Cholesky factor of the prior covariance, identity by default.
+            prior_logits: Of a mixture, whose means and factors are then given too.
 
         Returns:
             The generator as data.
@@ -158,6 +215,7 @@ class AffineStack:
                 if prior_scale_tril is None
                 else prior_scale_tril
             ),
+            prior_logits=prior_logits,
         )
 
 

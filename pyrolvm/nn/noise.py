@@ -48,3 +48,19 @@ class LearnedScale(nn.Module):
     def forward(self) -> Tensor:
         """Return the scale, shape ``(size,)``."""
         return self.floor + self.raw.exp()
+
+    @property
+    def learns(self) -> bool:
+        """Whether the scale is trained."""
+        return isinstance(self.raw, nn.Parameter)
+
+    @torch.no_grad()
+    def assign(self, scale: Tensor) -> None:
+        """Set the scale, no lower than its floor; one scale takes the mean of several.
+
+        Args:
+            scale: Shape ``(size,)``, or any shape if there is one scale.
+        """
+        values = scale if scale.numel() == len(self.raw) else scale.mean()
+        above = (values.to(self.raw) - self.floor).clamp(min=torch.finfo(self.raw.dtype).tiny)
+        self.raw.copy_(above.log().expand_as(self.raw))

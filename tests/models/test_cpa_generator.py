@@ -48,7 +48,7 @@ class TestCPAGenerator(ModelContract):
         loc = torch.zeros(2)
         model = CPAGenerator(2, 5, prior_loc=loc)
         loc.add_(1.0)
-        assert torch.equal(model.prior_loc, torch.zeros(2))
+        assert torch.equal(model.latent_prior.loc, torch.zeros(2))
 
     def test_fixed_noise_has_no_parameter_and_no_floor(self):
         model = CPAGenerator(2, 5, noise_scale=1e-4)

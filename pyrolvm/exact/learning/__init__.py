@@ -1,0 +1,1 @@
+"""Learning without sampling: moments of the exact posterior, and the updates that rest on them."""

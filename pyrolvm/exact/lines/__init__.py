@@ -1,0 +1,1 @@
+"""The exact posterior along a line, for any latent dimension."""

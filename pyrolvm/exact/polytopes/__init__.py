@@ -1,0 +1,1 @@
+"""Regions and Gaussian integrals in three and more latent dimensions."""
