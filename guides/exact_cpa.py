@@ -168,7 +168,8 @@ class ExactCPA(Guide):
 
 
 def _gaussians(stack: AffineStack) -> tuple[Tensor, ...]:
-    return stack.noise_scale, stack.prior_loc, stack.prior_scale_tril
+    logits = () if stack.prior_logits is None else (stack.prior_logits,)
+    return stack.noise_scale, stack.prior_loc, stack.prior_scale_tril, *logits
 
 
 def _same(left: Tensor, right: Tensor) -> bool:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pyrolvm.fit import Fit, fit
     from pyrolvm.inference.evidence import log_evidence
     from pyrolvm.inference.invertibility import Invertibility, invertibility
+    from pyrolvm.inference.kl_trace import KLTrace
     from pyrolvm.studies.study import Study, StudyResult
 
 __version__ = "0.1.0"
@@ -33,6 +34,7 @@ __all__ = [
     "Estimate",
     "Fit",
     "Invertibility",
+    "KLTrace",
     "LogDensities",
     "PyroLVMError",
     "Study",
@@ -50,6 +52,7 @@ _HOMES = {
     "Estimate": "pyrolvm.core.estimate",
     "Fit": "pyrolvm.fit",
     "Invertibility": "pyrolvm.inference.invertibility",
+    "KLTrace": "pyrolvm.inference.kl_trace",
     "LogDensities": "pyrolvm.core.log_densities",
     "PyroLVMError": "pyrolvm.core.errors",
     "Study": "pyrolvm.studies.study",

@@ -85,6 +85,8 @@ def fit(
     seed: int = 0,
     patience: int | None = None,
     validation: Any = None,
+    watch: Callable[[int], object] | None = None,
+    watch_every: int = 100,
     checkpoint: str | Path | None = None,
     checkpoint_every: int = 250,
     device: str | torch.device | None = None,
@@ -113,6 +115,10 @@ def fit(
             else the mean training loss of the last 100 steps) has not fallen; the best state is
             then restored.
         validation: Data of the same form for ``patience``.
+        watch: Called with the number of steps taken so far: at the start, every ``watch_every``
+            steps and at the end (:class:`pyrolvm.KLTrace` is one). It must not change the pair;
+            random numbers that it draws do not change training.
+        watch_every: Steps between two calls.
         checkpoint: File from which a killed run of the same fit goes on, and to which it writes.
         checkpoint_every: Steps between two checkpoints.
         device: Where to train; model and guide are moved there.
@@ -135,7 +141,9 @@ def fit(
     require_pair(model, guide)
     require_seed(seed)
     require_at_least(0, steps=steps)
-    require_at_least(1, num_particles=num_particles, checkpoint_every=checkpoint_every)
+    require_at_least(
+        1, num_particles=num_particles, checkpoint_every=checkpoint_every, watch_every=watch_every
+    )
     rows = Data.of(data)
     if isinstance(model, Model):
         rows.check_finite()
@@ -173,8 +181,9 @@ def fit(
         )
         monitor = None if patience is None else Patience(patience)
         run = SVILoop(
-            model, guide, svi, optimizer, rows, size, seed, facts, path, monitor, watched
-        )
+            model, guide, svi, optimizer, rows, size, seed, facts, path, monitor, watched,
+            watch, watch_every,
+        )  # fmt: skip
         if path is not None and path.exists():
             run.resume()
         run.go(steps, checkpoint_every, progress)

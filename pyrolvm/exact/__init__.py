@@ -15,6 +15,7 @@ from pyrolvm.exact.errors import (
     SecondDerivativeError,
 )
 from pyrolvm.exact.gradient import log_evidence
+from pyrolvm.exact.mixture_posterior import MixturePosterior
 from pyrolvm.exact.partition import LatentRegions, Partition
 from pyrolvm.exact.posterior import PiecewisePosterior, RegionProbabilities
 from pyrolvm.exact.solving import solve
@@ -26,6 +27,7 @@ __all__ = [
     "GeneratorError",
     "LatentDimensionError",
     "LatentRegions",
+    "MixturePosterior",
     "NotPiecewiseAffineError",
     "ObservationError",
     "Partition",

@@ -15,6 +15,7 @@ References:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,7 @@ from pyrolvm.exact.folding import Array
 from pyrolvm.exact.partition import DEFAULT_BOX, DEFAULT_MAX_REGIONS, Partition
 from pyrolvm.exact.posterior import PiecewisePosterior
 from pyrolvm.exact.propagation import hidden_maps
-from pyrolvm.exact.solving import solve
+from pyrolvm.exact.solving import one_each, solve_one
 from pyrolvm.exact.stack import AffineStack
 
 # Regions less probable than this (for every datum) leave no trace in a float64 gradient.
@@ -39,7 +40,7 @@ def log_evidence(
     stack: AffineStack,
     x: Tensor,
     *,
-    partition: Partition | None = None,
+    partition: Partition | Sequence[Partition] | None = None,
     box: float = DEFAULT_BOX,
     max_regions: int = DEFAULT_MAX_REGIONS,
 ) -> Tensor:
@@ -48,7 +49,7 @@ def log_evidence(
     Args:
         stack: The generator; one or two latent coordinates.
         x: Observations, ``(N, D)``.
-        partition: Regions of this generator, if known.
+        partition: Regions of this generator, if known; one for each component of a mixture.
         box: See :func:`~pyrolvm.exact.solve`.
         max_regions: See :func:`~pyrolvm.exact.solve`.
 
@@ -59,9 +60,18 @@ def log_evidence(
         LatentDimensionError: And whatever else :func:`~pyrolvm.exact.solve` raises.
         SecondDerivativeError: If a gradient of this is differentiated again.
     """
+    if stack.prior_logits is not None:
+        components = stack.components()
+        partitions = one_each(partition, len(components))
+        each = [
+            log_evidence(component, x, partition=found, box=box, max_regions=max_regions)
+            for component, found in zip(components, partitions, strict=True)
+        ]
+        weights = stack.prior_logits.double().log_softmax(0).to(x.device)
+        return (torch.stack(each, 1) + weights).logsumexp(1)
 
     def run() -> PiecewisePosterior:
-        return solve(stack, x, partition=partition, box=box, max_regions=max_regions)
+        return solve_one(stack, x, one_each(partition, 1)[0], box, max_regions)
 
     scalars = (stack.noise_scale, stack.prior_loc, stack.prior_scale_tril)
     return _LogEvidence.apply(run, stack.slopes, x, *scalars, *stack.weights, *stack.biases)

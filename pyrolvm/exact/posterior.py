@@ -78,6 +78,12 @@ class PiecewisePosterior:
         return self._tensor(self.expectation.log_evidence + self.expectation.constant)
 
     @cached_property
+    def standard_error(self) -> Tensor:
+        """Error of the log evidence from integration, nats, ``(N,)``; 0 up to three latents."""
+        error = getattr(self.expectation, "error", np.zeros(self.size))
+        return self._tensor(error)
+
+    @cached_property
     def lost_mass(self) -> Tensor:
         """Bound on the posterior mass outside the box, relative to p(x), ``(N,)``; 0 in 1-D."""
         return self._tensor(self.expectation.lost_mass)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor
 
+from pyrolvm.exact.errors import PartitionMismatchError
 from pyrolvm.exact.expectation import expect
 from pyrolvm.exact.folding import fold, observations
+from pyrolvm.exact.mixture_posterior import MixturePosterior
 from pyrolvm.exact.partition import (
     DEFAULT_BOX,
     DEFAULT_MAX_REGIONS,
@@ -20,10 +24,10 @@ def solve(
     stack: AffineStack,
     x: Tensor,
     *,
-    partition: Partition | None = None,
+    partition: Partition | Sequence[Partition] | None = None,
     box: float = DEFAULT_BOX,
     max_regions: int = DEFAULT_MAX_REGIONS,
-) -> PiecewisePosterior:
+) -> PiecewisePosterior | MixturePosterior:
     r"""Compute p(z | x_n) and log p(x_n) exactly, in float64.
 
     .. math:: p(x) = \sum_\omega \kappa_\omega(x)
@@ -36,7 +40,8 @@ def solve(
         stack: The generator; one or two latent coordinates.
         x: Observations, ``(N, D)``, any dtype and device.
         partition: Regions from an earlier call (``Partition.of(stack)`` or
-            ``posterior.partition``) with the same hidden layers and prior.
+            ``posterior.partition``) with the same hidden layers and prior; one for each component
+            of a mixture.
         box: Half the side of the first box in two dimensions, in prior standard deviations; it
             grows where the data need more.
         max_regions: Most regions allowed.
@@ -62,6 +67,40 @@ def solve(
         >>> solve(AffineStack.from_sequential(net, 0.1), torch.zeros(4, 3)).mean.shape
         torch.Size([4, 1])
     """
+    components = stack.components()
+    partitions = one_each(partition, len(components))
+    parts = tuple(
+        solve_one(component, x, found, box, max_regions)
+        for component, found in zip(components, partitions, strict=True)
+    )
+    if stack.prior_logits is None:
+        return parts[0]
+    return MixturePosterior(parts, stack.prior_logits.detach().double().log_softmax(0))
+
+
+def one_each(
+    partition: Partition | Sequence[Partition] | None, size: int
+) -> Sequence[Partition | None]:
+    """One partition, if known, for each component of the prior.
+
+    Raises:
+        PartitionMismatchError: If there are more or fewer.
+    """
+    if partition is None:
+        return [None] * size
+    found = (partition,) if isinstance(partition, Partition) else partition
+    if len(found) != size:
+        raise PartitionMismatchError(
+            f"solve needs a partition for each of {size} components of the prior, but got "
+            f"{len(found)}. Hand over posterior.partition of the same generator."
+        )
+    return found
+
+
+def solve_one(
+    stack: AffineStack, x: Tensor, partition: Partition | None, box: float, max_regions: int
+) -> PiecewisePosterior:
+    """Solve under a single Gaussian prior; see :func:`solve`."""
     folded = fold(stack)
     values = observations(x, stack.obs_dim)
     if partition is None:

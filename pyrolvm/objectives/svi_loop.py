@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
@@ -42,6 +43,8 @@ class SVILoop:
         path: The checkpoint; None for none.
         patience: For early stopping; None for all steps.
         validation: The data that patience watches; None for the training loss.
+        observer: Called with the number of steps at the start, now and then, and at the end.
+        observe_every: Steps between two of its calls.
     """
 
     model: Any
@@ -55,6 +58,8 @@ class SVILoop:
     path: Path | None
     patience: Patience | None = None
     validation: Data | None = None
+    observer: Callable[[int], object] | None = None
+    observe_every: int = 100
 
     losses: list[float] = field(default_factory=list)
     stopped: bool = False
@@ -79,6 +84,7 @@ class SVILoop:
             mininterval=0.1 if sys.stderr.isatty() else 5.0,
         )  # fmt: skip
         with bar, held_interrupt() as interrupted:
+            self._observe(is_due=len(self.losses) % self.observe_every == 0)
             while len(self.losses) < steps and not self.stopped:
                 self._step()
                 bar.update()
@@ -88,7 +94,9 @@ class SVILoop:
                     text = f"loss {sum(latest) / len(latest):.3f} nats"
                     bar.set_postfix_str(text, refresh=False)
                 self._watch()
-                if done % every == 0 or done == steps or self.stopped or interrupted():
+                last = done == steps or self.stopped
+                self._observe(is_due=last or done % self.observe_every == 0)
+                if done % every == 0 or last or interrupted():
                     self.save()
                 if interrupted():
                     raise KeyboardInterrupt
@@ -145,6 +153,11 @@ class SVILoop:
         if self.patience.ran_out(step, self._watched_loss(), self.state):
             load_program_state(self.model, self.guide, self.patience.best_state, "the best state")
             self.stopped = True
+
+    def _observe(self, is_due: bool) -> None:
+        if self.observer is not None and is_due:
+            with own_randomness():
+                self.observer(len(self.losses))
 
     def _watched_loss(self) -> float:
         if self.validation is None:

@@ -5,6 +5,7 @@ from pyrolvm.plots.contours import posterior_contours
 from pyrolvm.plots.encoder_budget import encoder_budget
 from pyrolvm.plots.gaps import gap_bars
 from pyrolvm.plots.khat import khat_per_datum
+from pyrolvm.plots.kl_trace import kl_trace
 from pyrolvm.plots.per_datum_gaps import gap_per_datum
 from pyrolvm.plots.prior_samples import prior_samples
 from pyrolvm.plots.reconstructions import reconstructions
@@ -20,6 +21,7 @@ __all__ = [
     "gap_bars",
     "gap_per_datum",
     "khat_per_datum",
+    "kl_trace",
     "posterior_contours",
     "prior_samples",
     "read_comparison",
