@@ -5,6 +5,7 @@ from pyrolvm.core.capabilities import (
     AssignableStack,
     ExplicitJoint,
     HasPosterior,
+    Layered,
     PiecewiseAffine,
     VectorLatent,
 )
@@ -42,6 +43,7 @@ __all__ = [
     "Guide",
     "HasPosterior",
     "IncompatiblePairError",
+    "Layered",
     "LogDensities",
     "Model",
     "NonFiniteLossError",

@@ -8,7 +8,7 @@ piecewise affine only with a ReLU decoder and a Gaussian likelihood) is a proper
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 from pyro.distributions import TorchDistribution
@@ -161,4 +161,34 @@ class AssignableStack(Protocol):
 
     def assign_stack(self, stack: AffineGenerator) -> None:
         """Take over the values of layers, noise and prior that learn."""
+        ...
+
+
+@runtime_checkable
+class Layered(Protocol):
+    """Several latent layers, one site each, drawn from the top down; x is drawn last.
+
+    ``latent_sites`` names them top first (``("z_2", "z_1")``), ``layer_dims`` gives the width of
+    each.
+    """
+
+    latent_sites: tuple[str, ...]
+    layer_dims: Mapping[str, int]
+    obs_dim: int
+
+    def layer_prior(self, site: str, above: Mapping[str, Tensor]) -> TorchDistribution:
+        """Return p(z_l | z_{>l}).
+
+        Args:
+            site: Name of the layer.
+            above: Values of the layers above it by name, ``(..., N, width)`` each; empty at the
+                top.
+
+        Returns:
+            Batch shape ``(..., N)`` below the top, event shape ``(width,)``.
+        """
+        ...
+
+    def layer_likelihood(self, latents: Mapping[str, Tensor]) -> TorchDistribution:
+        """Return p(x | z_1, ..., z_L), event shape ``(obs_dim,)``."""
         ...
