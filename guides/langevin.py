@@ -98,6 +98,7 @@ class Langevin(StandardisingGuide):
         learn_steps: bool = True,
     ) -> None:
         super().__init__(model)
+        self.site = self.only_site()
         require_at_least(0, num_descent=num_descent, num_langevin=num_langevin)
         require_positive(step_size=step_size, descent_rate=descent_rate, start_scale=start_scale)
         found, dim = typical_curvature(model), model.latent_dim

@@ -3,6 +3,8 @@
 from pyrolvm.models.conv_generator import ConvGenerator
 from pyrolvm.models.cpa_generator import CPAGenerator
 from pyrolvm.models.folding import Folding
+from pyrolvm.models.hierarchical_linear_gaussian import HierarchicalLinearGaussian
+from pyrolvm.models.hierarchical_vae import HierarchicalVAE
 from pyrolvm.models.injective_slope import InjectiveSlope
 from pyrolvm.models.leaky_generator import LeakyGenerator
 from pyrolvm.models.linear_gaussian import LinearGaussian
@@ -16,6 +18,8 @@ __all__ = [
     "CPAGenerator",
     "ConvGenerator",
     "Folding",
+    "HierarchicalLinearGaussian",
+    "HierarchicalVAE",
     "InjectiveSlope",
     "LeakyGenerator",
     "LinearGaussian",

@@ -22,19 +22,24 @@ if TYPE_CHECKING:
     from pyrolvm.core.estimate import Estimate
     from pyrolvm.core.log_densities import LogDensities, log_densities
     from pyrolvm.fit import Fit, fit
+    from pyrolvm.fit_ensemble import EnsembleFit, EnsembleMember, fit_ensemble
     from pyrolvm.inference.evidence import log_evidence
     from pyrolvm.inference.invertibility import Invertibility, invertibility
     from pyrolvm.inference.kl_trace import KLTrace
+    from pyrolvm.inference.layer_rates import LayerRates, layer_rates
     from pyrolvm.studies.study import Study, StudyResult
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Comparison",
+    "EnsembleFit",
+    "EnsembleMember",
     "Estimate",
     "Fit",
     "Invertibility",
     "KLTrace",
+    "LayerRates",
     "LogDensities",
     "PyroLVMError",
     "Study",
@@ -42,17 +47,22 @@ __all__ = [
     "compare",
     "diagnose",
     "fit",
+    "fit_ensemble",
     "invertibility",
+    "layer_rates",
     "log_densities",
     "log_evidence",
 ]
 
 _HOMES = {
     "Comparison": "pyrolvm.compare",
+    "EnsembleFit": "pyrolvm.fit_ensemble",
+    "EnsembleMember": "pyrolvm.fit_ensemble",
     "Estimate": "pyrolvm.core.estimate",
     "Fit": "pyrolvm.fit",
     "Invertibility": "pyrolvm.inference.invertibility",
     "KLTrace": "pyrolvm.inference.kl_trace",
+    "LayerRates": "pyrolvm.inference.layer_rates",
     "LogDensities": "pyrolvm.core.log_densities",
     "PyroLVMError": "pyrolvm.core.errors",
     "Study": "pyrolvm.studies.study",
@@ -60,7 +70,9 @@ _HOMES = {
     "compare": "pyrolvm.compare",
     "diagnose": "pyrolvm.compare",
     "fit": "pyrolvm.fit",
+    "fit_ensemble": "pyrolvm.fit_ensemble",
     "invertibility": "pyrolvm.inference.invertibility",
+    "layer_rates": "pyrolvm.inference.layer_rates",
     "log_densities": "pyrolvm.core.log_densities",
     "log_evidence": "pyrolvm.inference.evidence",
 }

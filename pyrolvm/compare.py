@@ -26,9 +26,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor, nn
 
-from pyrolvm.core import Data, DataError, Model
+from pyrolvm.core import Data, DataError, Layered, Model
 from pyrolvm.core.copying import copied
 from pyrolvm.core.errors import SettingError, require_at_least, require_seed
+from pyrolvm.core.pairing import offers
 from pyrolvm.core.programs import require_guides, require_pair
 from pyrolvm.core.threads import limited_threads
 from pyrolvm.diagnostics import khat_threshold
@@ -45,6 +46,7 @@ from pyrolvm.inference.measuring import (
 from pyrolvm.inference.oracle import Oracles, OracleSettings, fit_to_each, same_family
 from pyrolvm.inference.pictures import can_draw, choose_data, draw_pictures
 from pyrolvm.inference.scoring import num_parameters
+from pyrolvm.objectives import unequal_to_one
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -155,11 +157,14 @@ def compare(
     Raises:
         DataError: If the data is empty, not finite or of the wrong shape.
         SiteError: If a guide does not fit the model's sites.
+        SettingError: If a guide carries ``rate_weights`` other than 1: it is made for another
+            target than the posterior.
     """
     require_at_least(0, steps=steps, oracle_steps=oracle_steps, num_pictures=num_pictures)
     require_at_least(2, num_particles=num_particles)
     require_seed(seed)
     require_guides(model, guides)
+    _refuse_other_targets(guides)
     if train not in ("guides", "together", "nothing"):
         raise SettingError(
             f"train should be 'guides', 'together' or 'nothing', but it is {train!r}."
@@ -184,6 +189,19 @@ def compare(
     with limited_threads(num_threads):
         trained = _train(oracles, rows, _Schedule(train, steps, batch_size, learning_rate))
         return _score(oracles, trained, num_pictures, train != "together", attributes)
+
+
+def _refuse_other_targets(guides: Mapping[str, Any]) -> None:
+    """Refuse guides whose weights of rates make another law than the posterior their target."""
+    for name, guide in guides.items():
+        weights = unequal_to_one(guide)
+        if weights:
+            raise SettingError(
+                f"compare and diagnose measure how far a guide is from the posterior, but the "
+                f"guide {name!r} carries rate_weights {weights}, for which the best guide is "
+                "another law: its gap and k-hat would call a good guide bad. Look at its rates "
+                "and distortion with layer_rates(model, guide, data), or set all weights to 1."
+            )
 
 
 def _own_copy(model: Any, guide: Any) -> tuple[Any, Any]:
@@ -348,6 +366,8 @@ def describe(model: Any) -> str:
         p.shape[0] for n, p in model.named_parameters() if n.startswith("decoder") and p.dim() == 2
     ]
     layers = f", hidden={tuple(hidden[:-1])}" if hidden else ""
-    return (
-        f"{type(model).__name__}(latent_dim={model.latent_dim}, obs_dim={model.obs_dim}{layers})"
-    )
+    if offers(model, Layered):
+        latents = f"latent_dims={tuple(reversed(model.layer_dims.values()))}"
+    else:
+        latents = f"latent_dim={model.latent_dim}"
+    return f"{type(model).__name__}({latents}, obs_dim={model.obs_dim}{layers})"

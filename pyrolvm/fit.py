@@ -27,16 +27,21 @@ from pyrolvm.core.programs import require_pair
 from pyrolvm.core.randomness import own_randomness
 from pyrolvm.core.reachable import reachable_modules
 from pyrolvm.core.sites import DATA_PLATE, data_dim
-from pyrolvm.core.tracing import free_dim
+from pyrolvm.core.tracing import PairTrace, free_dim
 from pyrolvm.core.vectorising import vectorises
 from pyrolvm.objectives import (
+    CarriesRateWeights,
     FusedOptimizer,
+    LayerwiseELBO,
     Patience,
+    RateHistory,
     RunningStatistics,
     SVILoop,
     Train,
     checked_objective,
+    refuse_traps,
     training,
+    unequal_to_one,
 )
 
 DEFAULT_BATCH = 128
@@ -54,6 +59,8 @@ class Fit:
         seconds: Wall time, resumed parts included.
         seed: Seed of the minibatches and the particles.
         stopped_early: Whether patience ran out before all steps were taken.
+        rate_history: Rate of each layer, distortion and weights of every step, where the loss was
+            a :class:`pyrolvm.objectives.LayerwiseELBO`; None elsewhere.
     """
 
     model: Any
@@ -62,6 +69,7 @@ class Fit:
     seconds: float
     seed: int
     stopped_early: bool = False
+    rate_history: RateHistory | None = None
 
     @property
     def steps(self) -> int:
@@ -107,8 +115,9 @@ def fit(
         decay: Whether the step size falls along half a cosine to 2 % at the last step.
         clip_norm: Largest norm of the gradient.
         num_particles: Draws of the guide for each datum and step.
-        loss: An objective of Pyro, or ``loss(model, guide, *args)``, summed over data; the
-            negative ELBO (``Trace_ELBO``) where it is None.
+        loss: An objective of Pyro, or ``loss(model, guide, *args)``, summed over data. Where it is
+            None: the negative ELBO (``Trace_ELBO``), and for a guide that carries
+            ``rate_weights`` other than 1 the :class:`pyrolvm.objectives.LayerwiseELBO` of these.
         train: What learns: ``"both"``, ``"guide"`` (the model is frozen) or ``"model"``.
         seed: The same seed gives the same result, bit for bit, on one machine.
         patience: Stop after so many steps in which the loss (over ``validation`` if that is given,
@@ -134,6 +143,10 @@ def fit(
         DataError: If the data is empty, or not finite for a model of PyroLVM.
         FactorisationError: If minibatches were asked for where a latent site lies outside the data
             plate.
+        SiteError: If a latent site is scaled in the model only, or in the guide only.
+        IncompatiblePairError: If the loss weighs layers or takes closed-form KLs, and the guide is
+            not drawn from the top down.
+        SettingError: If an importance-weighted loss meets weights of rates other than 1.
         NonFiniteLossError: If a loss or gradient is not finite; names the step and the site, and
             keeps the last good state in model, guide and checkpoint.
         CheckpointError: If the checkpoint cannot be read or belongs to another fit.
@@ -150,14 +163,17 @@ def fit(
     if device is not None:
         for module in reachable_modules(model, guide):
             module.to(device)
-    rows = _beside(model, rows, device)
-    watched = None if validation is None else _beside(model, Data.of(validation), device)
-    size = _batch_size(model, guide, rows, batch_size)
+    rows = beside_model(model, rows, device)
+    watched = None if validation is None else beside_model(model, Data.of(validation), device)
+    size = minibatch_size(model, guide, rows, batch_size)
+    own_loss: LayerwiseELBO | None = None
+    if loss is None and isinstance(guide, CarriesRateWeights) and unequal_to_one(guide):
+        loss = own_loss = LayerwiseELBO(guide.rate_weights, num_particles=num_particles)
     path = None if checkpoint is None else Path(checkpoint)
     facts = {
         "steps": steps, "batch_size": size, "learning_rate": learning_rate, "decay": decay,
         "clip_norm": clip_norm, "num_particles": num_particles, "train": train, "seed": seed,
-        "loss": None if loss is None else _name(loss), "patience": patience,
+        "loss": None if loss is None else _loss_name(loss), "patience": patience,
         "validation": watched and tensor_digest(watched.items()),
         "data": tensor_digest(rows.items()),
         "model": _name(model), "guide": _name(guide),
@@ -173,31 +189,55 @@ def fit(
     )
     with training(model, guide, train, seed, num_threads) as (trained_model, trained_guide):
         batch = rows.rows(slice(0, size))
-        nesting = _plate_nesting(trained_model, trained_guide, batch)
+        first = _first_run(trained_model, trained_guide, batch)
+        refuse_traps(trained_model, trained_guide, loss, first, batch)
+        nesting = -free_dim(first) - 1
         many = num_particles > 1 and _vectorises(model, guide, batch, nesting)
+        if own_loss is not None:
+            own_loss.vectorize_particles = many
         objective = checked_objective(loss, num_particles, nesting, many)
         svi = SVI(
             trained_model, trained_guide, optimizer, objective.loss, objective.loss_and_grads
         )
         monitor = None if patience is None else Patience(patience)
+        memory = loss if isinstance(loss, LayerwiseELBO) else None
+        if memory is not None:
+            memory.start_anew()
         run = SVILoop(
             model, guide, svi, optimizer, rows, size, seed, facts, path, monitor, watched,
-            watch, watch_every,
+            watch, watch_every, memory,
         )  # fmt: skip
         if path is not None and path.exists():
             run.resume()
         run.go(steps, checkpoint_every, progress)
-    return Fit(model, guide, torch.tensor(run.losses), run.seconds, seed, len(run.losses) < steps)
+    history = None
+    if memory is not None:
+        memory.warn_unreached()
+        history = memory.history
+    stopped = len(run.losses) < steps
+    return Fit(model, guide, torch.tensor(run.losses), run.seconds, seed, stopped, history)
 
 
-def _beside(model: Any, rows: Data, device: str | torch.device | None) -> Data:
+def beside_model(model: Any, rows: Data, device: str | torch.device | None) -> Data:
     """Put data where training takes place; a model of PyroLVM gets them in its own type."""
     if isinstance(model, Model):
         return rows.to(model.device, model.dtype)
     return rows if device is None else rows.to(device)
 
 
-def _batch_size(model: Any, guide: Any, rows: Data, asked: int | None) -> int:
+def minibatch_size(model: Any, guide: Any, rows: Data, asked: int | None) -> int:
+    """Return the number of rows in a minibatch of a pair.
+
+    Args:
+        model: A Pyro program.
+        guide: A Pyro program.
+        rows: The data.
+        asked: What the user asks for; None for the pair's default.
+
+    Raises:
+        SettingError: If it is below 1.
+        FactorisationError: If a latent site lies outside the data plate.
+    """
     if asked is not None:
         require_at_least(1, batch_size=asked)
     own = keep_the_contract(model, guide)
@@ -217,17 +257,17 @@ def _batch_size(model: Any, guide: Any, rows: Data, asked: int | None) -> int:
     return size
 
 
-def _plate_nesting(model: Any, guide: Any, batch: Data) -> int:
-    """Depth of plates of a pair, from a run that leaves the random numbers as they were.
+def _first_run(model: Any, guide: Any, batch: Data) -> PairTrace:
+    """Run a pair once, and leave the random numbers as they were.
 
-    Pyro would find it out in the first step, whose random numbers a resumed fit must not draw
-    again.
+    Pyro would find out the depth of its plates in the first step, whose random numbers a resumed
+    fit must not draw again.
     """
     statistics = RunningStatistics(model, guide)
     with torch.no_grad(), own_randomness():
-        depth = -free_dim(run_once(model, guide, batch)) - 1
+        pair = run_once(model, guide, batch)
     statistics.put_back()
-    return depth
+    return pair
 
 
 def _vectorises(model: Any, guide: Any, batch: Data, nesting: int) -> bool:
@@ -246,6 +286,10 @@ def _learning_name(model: Any, guide: Any, train: Train, parameter: Tensor) -> s
     name = parameter_name(model, guide, parameter)
     frozen = {"both": "-", "guide": "model.", "model": "guide."}[train]
     return None if name.startswith(frozen) else name
+
+
+def _loss_name(loss: Any) -> str:
+    return repr(loss) if isinstance(loss, LayerwiseELBO) else _name(loss)
 
 
 def _name(program: Any) -> str:

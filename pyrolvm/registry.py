@@ -2,7 +2,9 @@
 
 A specification is a name and, after colons, its parts: ``amortized:full:128x128`` is an encoder
 with two hidden layers into the family of full-covariance Gaussians,
-``cpa-generator:2:32:activation=abs`` a generator with 2 latents and one hidden layer.
+``cpa-generator:2:32:activation=abs`` a generator with 2 latents and one hidden layer. A value of
+numbers with an x between them is a list: ``hierarchical-vae:latent_dims=16x4`` has the layers z_1
+of width 16 and z_2 of width 4, ``layerwise:rate_weights=0.3x3`` weighs their rates, bottom first.
 """
 
 from __future__ import annotations
@@ -18,10 +20,13 @@ from pyrolvm.core.errors import SettingError
 from pyrolvm.families import FAMILIES
 from pyrolvm.guides import (
     Amortized,
+    BottomUp,
     Exact,
     ExactCPA,
     Iterative,
+    Ladder,
     Langevin,
+    Layerwise,
     PerDatum,
     SemiAmortized,
     SignGuide,
@@ -31,6 +36,8 @@ from pyrolvm.models import (
     ConvGenerator,
     CPAGenerator,
     Folding,
+    HierarchicalLinearGaussian,
+    HierarchicalVAE,
     InjectiveSlope,
     LeakyGenerator,
     LinearGaussian,
@@ -43,6 +50,8 @@ MODELS: dict[str, type[Model]] = {
     "conv-generator": ConvGenerator,
     "cpa-generator": CPAGenerator,
     "folding": Folding,
+    "hierarchical-linear-gaussian": HierarchicalLinearGaussian,
+    "hierarchical-vae": HierarchicalVAE,
     "injective-slope": InjectiveSlope,
     "leaky-generator": LeakyGenerator,
     "linear-gaussian": LinearGaussian,
@@ -59,11 +68,15 @@ GUIDES: dict[str, type[Guide]] = {
     "iterative": Iterative,
     "sign-guide": SignGuide,
     "langevin": Langevin,
+    "layerwise": Layerwise,
+    "ladder": Ladder,
+    "bottom-up": BottomUp,
     "exact": Exact,
     "exact-cpa": ExactCPA,
 }
 
 DEFAULT_GUIDES = ("diagonal", "full", "mixture", "flow", "per-datum")
+DEFAULT_LAYERED_GUIDES = ("layerwise", "ladder", "bottom-up")
 DEFAULT_ENCODER = (128, 128)
 
 
@@ -83,7 +96,7 @@ class Parts:
         words: Parts that are words.
         numbers: Parts that are whole numbers.
         widths: Widths of hidden layers (``128x128``; ``affine`` for none), None where not given.
-        options: Parts of the form ``key=value``.
+        options: Parts of the form ``key=value``; ``key=16x4`` is a list of numbers.
     """
 
     name: str
@@ -150,6 +163,8 @@ def make_model(text: str, obs_dim: int) -> Model:
 def model_arguments(text: str) -> tuple[str, dict[str, Any]]:
     """Read the specification of a model: its name, and the arguments of its constructor.
 
+    Noise learns where it can, but in a hierarchy: weights of rates are relative to it.
+
     Raises:
         UnknownNameError: If the name is not known, or a part is not one that models take.
 
@@ -158,16 +173,19 @@ def model_arguments(text: str) -> tuple[str, dict[str, Any]]:
     """
     parts = parse(text, numbers=1)
     kind = _known("model", parts.name, MODELS)
+    takes = inspect.signature(kind).parameters
     if parts.words:
         raise SpecificationError(
             text, parts.words[0], "a model takes numbers, widths and key=value"
         )
     arguments: dict[str, Any] = dict(parts.options)
-    if parts.numbers:
+    if parts.numbers and "latent_dims" in takes:
+        arguments["latent_dims"] = parts.numbers
+    elif parts.numbers:
         arguments["latent_dim"] = parts.numbers[0]
     if parts.widths is not None:
         arguments["hidden"] = parts.widths
-    if "learn_noise" in inspect.signature(kind).parameters:
+    if "learn_noise" in takes and "latent_dims" not in takes:
         arguments = {"learn_noise": True, **arguments}
     return parts.name, arguments
 
@@ -274,9 +292,10 @@ def build_guide(
 
 
 def with_default_encoder(kind: type[Guide], arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments of a guide; encoders into a family are as large as the default encoder."""
+    """Arguments of a guide; encoders, of a family or of layers, are as large as the default."""
     takes = inspect.signature(kind).parameters
-    default = {"hidden": DEFAULT_ENCODER} if {"family", "hidden"} <= set(takes) else {}
+    encodes = "hidden" in takes and ("family" in takes or kind.top_down is not None)
+    default = {"hidden": DEFAULT_ENCODER} if encodes else {}
     return {**default, **arguments}
 
 
@@ -289,8 +308,15 @@ def example_model(name: str) -> Model:
 def default_guides(model: Model) -> tuple[str, ...]:
     """Specifications of the guides that a comparison takes when it is given none."""
     served = guides_for(model)
+    if "amortized" not in served:
+        return tuple(name for name in DEFAULT_LAYERED_GUIDES if name in served)
     last = tuple(name for name in ("exact-cpa", "exact") if name in served)[:1]
     return (*DEFAULT_GUIDES, *last)
+
+
+def default_trainer(model: Model) -> str:
+    """Specification of the guide that a model is trained with where none is named."""
+    return "amortized:full" if "amortized" in guides_for(model) else DEFAULT_LAYERED_GUIDES[0]
 
 
 def guides_for(model: Model) -> list[str]:
@@ -319,4 +345,7 @@ def _value(text: str) -> Any:
             return convert(text)
         except ValueError:
             pass
+    pieces = [_value(piece) for piece in text.split("x")] if "x" in text else []
+    if pieces and all(isinstance(piece, (int, float)) for piece in pieces):
+        return tuple(pieces)
     return {"true": True, "false": False, "none": None}.get(text.lower(), text)

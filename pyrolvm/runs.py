@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from pyrolvm.amortization import LayeredGuide
 from pyrolvm.compare import compare, hold_out
 from pyrolvm.core import Data, Guide, Model
 from pyrolvm.core.checkpoint import save_tensors
@@ -19,7 +20,7 @@ from pyrolvm.core.randomness import own_randomness
 from pyrolvm.datasets import Dataset, load
 from pyrolvm.fit import fit
 from pyrolvm.guides import Amortized
-from pyrolvm.registry import default_guides, make_guide, make_model
+from pyrolvm.registry import default_guides, default_trainer, make_guide, make_model
 from pyrolvm.report.run_folder import RunFolder, default_folder
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def run_compare(config: dict[str, Any], out: Path | None) -> tuple[Path, xr.Data
         model = make_model(config["model"], dataset.dim)
         names = config["guides"] or list(default_guides(model))
         guides = {name: _made(name, model, train) for name in names}
-        trainer = _made("amortized:full", model, train)
+        trainer = _made(default_trainer(model), model, train)
     model.check_data(Data.of(train))
     model.check_data(Data.of(test))
     config = {**config, "guides": names, "data_digest": _digest(config["data"])}
@@ -132,7 +133,7 @@ def run_fit(config: dict[str, Any], out: Path | None) -> str:
 def _made(specification: str, model: Model, x: Tensor) -> Guide:
     """Build a guide; an encoder sees its inputs in units of the training data."""
     guide = make_guide(specification, model)
-    return guide.standardise_by(x) if isinstance(guide, Amortized) else guide
+    return guide.standardise_by(x) if isinstance(guide, (Amortized, LayeredGuide)) else guide
 
 
 def _split(dataset: Dataset, seed: int) -> tuple[Tensor, Tensor, str]:

@@ -75,6 +75,27 @@ def test_a_step_stays_on_the_device(name, family):
     assert {parameter.grad.device.type for parameter in guide.parameters()} == {"meta"}
 
 
+@pytest.mark.parametrize("kind", [guides.Layerwise, guides.Ladder, guides.BottomUp])
+@pytest.mark.parametrize("top", ["gaussian", "categorical"])
+def test_a_step_of_a_hierarchy_stays_on_the_device(kind, top):
+    model = models.HierarchicalVAE((3, 2), 4, (5,), top=top, skip=True).to("meta")
+    guide = kind(model, hidden=(5,)).to("meta")
+    pair = run_vectorised(model, guide, Data.of(meta(6, 4)), 3, -2)
+    densities = [log_density(site, -2, per_datum=True) for _, site in pair.all_sites()]
+    torch.stack(densities).sum().backward()
+    assert {density.device.type for density in densities} == {"meta"}
+    assert {parameter.grad.device.type for parameter in guide.parameters()} == {"meta"}
+
+
+def test_the_best_guide_of_a_linear_hierarchy_stays_on_the_device():
+    model = models.HierarchicalLinearGaussian((3, 2), 4).to("meta")
+    posterior, terms = model.joint_posterior(meta(6, 4)), model.optimal_layers(meta(6, 4), {})
+    assert {posterior.sample().device.type, terms.loss.device.type} == {"meta"}
+    guide = guides.Layerwise.optimal(model)
+    assert guide(meta(6, 4))["z_1"].device.type == "meta"
+    assert model.log_evidence(meta(6, 4)).device.type == "meta"
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_the_prior_stays_on_the_device(name):
     draws = prior_predictive(MODELS[name]().to("meta"), 5)

@@ -12,7 +12,7 @@ from pyro.optim import Adam  # type: ignore[attr-defined]
 
 import pyrolvm as lvm
 from pyrolvm.core import IncompatiblePairError
-from pyrolvm.registry import GUIDES, make_guide, make_model
+from pyrolvm.registry import GUIDES, MODELS, make_guide, make_model
 
 MODEL_SPECS = (
     "linear-gaussian:2",
@@ -42,6 +42,18 @@ GUIDE_SPECS = (
     "per-datum:mixture", "per-datum:flow", "semi-amortized:full:8", "iterative:diagonal:8",
     "sign-guide:8", "langevin:affine:num_langevin=3", "exact", "exact-cpa",
 )  # fmt: skip
+LAYERED_MODEL_SPECS = (
+    "hierarchical-vae:3:8x8",
+    "hierarchical-vae:8x8:latent_dims=3x2",
+    "hierarchical-vae:8x8:latent_dims=3x2x2:skip=true:likelihood=bernoulli",
+    "hierarchical-vae:8x8:latent_dims=3x4:top=categorical",
+    "hierarchical-linear-gaussian:latent_dims=3x2",
+    "hierarchical-linear-gaussian:latent_dims=3x2x2",
+)
+LAYERED_GUIDE_SPECS = (
+    "layerwise:8", "layerwise:affine:rate_weights=0.3", "layerwise:optimal", "ladder:8x8",
+    "ladder:affine", "bottom-up:8",
+)  # fmt: skip
 REFUSED = {
     "exact": {spec for spec in MODEL_SPECS if not spec.startswith(HAVE_POSTERIORS)},
     "exact-cpa": set(MODEL_SPECS) - ARE_AFFINE,
@@ -62,7 +74,11 @@ def test_the_table_of_pairs_covers_the_registry():
     names = {
         make_guide(s, make_model("linear-gaussian:2", OBS_DIM)).__class__ for s in GUIDE_SPECS
     }
+    layered = make_model("hierarchical-linear-gaussian:2", OBS_DIM)
+    names |= {make_guide(s, layered).__class__ for s in LAYERED_GUIDE_SPECS}
     assert names == set(GUIDES.values())
+    models = {spec.split(":")[0] for spec in (*MODEL_SPECS, *LAYERED_MODEL_SPECS)}
+    assert models == set(MODELS)
 
 
 @pytest.mark.parametrize("guide_spec", GUIDE_SPECS)
@@ -90,6 +106,41 @@ def test_plain_pyro_runs_the_pair_or_the_refusal_names_what_would_do(model_spec,
     densities = lvm.log_densities(model, guide, x, num_particles=5)
     assert densities.log_weights.shape == (5, 6)
     assert densities.factorises
+
+
+@pytest.mark.parametrize("guide_spec", LAYERED_GUIDE_SPECS)
+@pytest.mark.parametrize("model_spec", LAYERED_MODEL_SPECS)
+def test_plain_pyro_runs_a_hierarchy_with_each_of_its_guides(model_spec, guide_spec):
+    model = make_model(model_spec, OBS_DIM)
+    if "optimal" in guide_spec and "linear-gaussian" not in model_spec:
+        with pytest.raises(IncompatiblePairError, match="does not offer"):
+            make_guide(guide_spec, model)
+        return
+    guide = make_guide(guide_spec, model)
+    x = observations(model_spec)
+    svi = SVI(model, guide, Adam({"lr": 1e-3}), Trace_ELBO())
+    before = [p.detach().clone() for p in model.parameters()]
+    assert torch.tensor([svi.step(x) for _ in range(3)]).isfinite().all()
+    moved = [not torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True)]
+    assert all(moved)
+    drawn = Predictive(model, guide=guide, num_samples=3, parallel=True)(x)
+    for site, width in model.layer_dims.items():
+        assert drawn[site].shape == (3, 6, width)
+    densities = lvm.log_densities(model, guide, x, num_particles=5)
+    assert densities.log_weights.shape == (5, 6)
+    assert set(densities.guide) == set(model.latent_sites)
+
+
+@pytest.mark.parametrize("guide_spec", GUIDE_SPECS)
+def test_guides_for_one_vector_refuse_a_hierarchy_and_name_those_that_serve_it(guide_spec):
+    with pytest.raises(IncompatiblePairError, match="BottomUp, Ladder, Layerwise"):
+        make_guide(guide_spec, make_model("hierarchical-vae:latent_dims=3x2", OBS_DIM))
+
+
+@pytest.mark.parametrize("guide_spec", ["layerwise", "ladder", "bottom-up"])
+def test_guides_for_hierarchies_refuse_one_vector(guide_spec):
+    with pytest.raises(IncompatiblePairError, match=r"needs .* Layered, which VAE"):
+        make_guide(guide_spec, make_model("vae:2", OBS_DIM))
 
 
 @pytest.mark.parametrize("autoguide", [AutoNormal, AutoDiagonalNormal, AutoMultivariateNormal])

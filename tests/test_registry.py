@@ -16,6 +16,7 @@ from pyrolvm.registry import (
     make_model,
     parse,
 )
+from pyrolvm.studies.specification import resolved_guide, resolved_model
 
 ROOT = Path(__file__).parents[1]
 
@@ -104,6 +105,55 @@ def test_the_guides_for_a_model_follow_its_capabilities():
     ]
     assert "exact-cpa" not in guides_for(make_model("cpa-generator:3:8", obs_dim=5))
     assert default_guides(make_model("linear-gaussian:3", obs_dim=5))[-1] == "exact"
+
+
+def test_a_value_may_be_a_list_of_numbers():
+    model = make_model("hierarchical-vae:8x8:latent_dims=16x4", obs_dim=5)
+    assert model.layer_dims == {"z_2": 4, "z_1": 16}
+    guide = make_guide("layerwise:rate_weights=0.3x3:32", model)
+    assert guide.rate_weights == {"z_2": 3, "z_1": 0.3}
+    assert parse("vae:likelihood=mixture").options == {"likelihood": "mixture"}
+
+
+def test_noise_learns_except_in_hierarchies():
+    assert make_model("vae:2", obs_dim=5).noise.learns
+    assert not make_model("hierarchical-vae:latent_dims=3x2", obs_dim=5).noise.learns
+    assert make_model("hierarchical-vae:2:learn_noise=true", obs_dim=5).noise.learns
+
+
+def test_studies_record_hierarchies_and_their_guides():
+    model = resolved_model("hierarchical-vae:8x8:latent_dims=16x4", 64)
+    assert (model["latent_dims"], model["hidden"], model["learn_noise"]) == (
+        [16, 4],
+        [8, 8],
+        False,
+    )
+    guide = resolved_guide("layerwise:optimal:rate_weights=0.3x3")
+    assert (guide["family"], guide["rate_weights"], guide["standardise"]) == (
+        "optimal",
+        [0.3, 3],
+        True,
+    )
+
+
+def test_one_number_is_a_hierarchy_of_one_layer():
+    assert make_model("hierarchical-vae:3:8", obs_dim=5).layer_dims == {"z_1": 3}
+
+
+def test_a_hierarchy_is_compared_with_the_guides_for_layers():
+    model = make_model("hierarchical-linear-gaussian:latent_dims=3x2", obs_dim=5)
+    assert default_guides(model) == ("layerwise", "ladder", "bottom-up")
+    assert guides_for(model) == ["layerwise", "ladder", "bottom-up"]
+
+
+def test_networks_of_all_guides_for_layers_have_the_same_width():
+    model = make_model("hierarchical-vae:latent_dims=3x2", obs_dim=5)
+    for name in default_guides(model):
+        assert any(layer.out_features == 128 for layer in linear_layers(make_guide(name, model)))
+
+
+def linear_layers(module):
+    return [part for part in module.modules() if hasattr(part, "out_features")]
 
 
 def test_numbers_before_widths():

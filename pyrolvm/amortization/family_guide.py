@@ -38,6 +38,7 @@ class FamilyGuide(StandardisingGuide):
 
     def __init__(self, model: Any, family: str | Family, **family_options: int) -> None:
         super().__init__(model)
+        self.site = self.only_site()
         self.family = make_family(family, model.latent_dim, **family_options)
 
     def forward(

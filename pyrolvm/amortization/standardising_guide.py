@@ -12,10 +12,10 @@ from pyrolvm.core import Guide
 
 
 class StandardisingGuide(Guide):
-    """A guide for one latent site whose networks see centred observations of average variance 1.
+    """A guide whose networks see centred observations of average variance 1.
 
     Args:
-        model: Any object with one latent site (``latent_sites``) and ``obs_dim``.
+        model: Any object with ``latent_sites`` and ``obs_dim``.
 
     Raises:
         IncompatiblePairError: If the model lacks what the guide requires.
@@ -26,7 +26,7 @@ class StandardisingGuide(Guide):
 
     def __init__(self, model: Any) -> None:
         super().__init__(model)
-        self.site, self.obs_dim = self.only_site(), model.obs_dim
+        self.obs_dim = model.obs_dim
         self.register_buffer("input_loc", torch.zeros(model.obs_dim))
         self.register_buffer("input_scale", torch.ones(model.obs_dim))
 

@@ -192,3 +192,30 @@ class Layered(Protocol):
     def layer_likelihood(self, latents: Mapping[str, Tensor]) -> TorchDistribution:
         """Return p(x | z_1, ..., z_L), event shape ``(obs_dim,)``."""
         ...
+
+
+@runtime_checkable
+class HasOptimalLayers(Protocol):
+    """The best top-down guide for any weights of the layers' rates is known in closed form."""
+
+    latent_sites: tuple[str, ...]
+
+    def optimal_layer(
+        self,
+        site: str,
+        above: Mapping[str, Tensor],
+        x: Tensor,
+        rate_weights: Mapping[str, float | Tensor],
+    ) -> TorchDistribution:
+        """Return q(z_l | z_{>l}, x) of the guide with the smallest weighted loss.
+
+        Args:
+            site: Name of the layer.
+            above: Values of the layers above it by name, ``(..., N, width)`` each.
+            x: Observations, shape ``(N, obs_dim)``.
+            rate_weights: Positive weight of each layer's rate.
+
+        Returns:
+            Batch shape ``(..., N)``, event shape ``(width,)``.
+        """
+        ...

@@ -38,6 +38,9 @@ class Guide(PyroModule, metaclass=ProgramMeta):  # type: ignore[metaclass]
         extended_space: Whether the guide's density is over a chain that ends at z: its bound
             holds, but weights and k-hat speak of the extended space, and there is no log q at a
             given z.
+        top_down: Of a guide for several latent layers, whether it draws them in the order of the
+            model's prior, from the top down, so that its rate is a sum of one rate for each layer;
+            None where the question does not arise.
     """
 
     requires: ClassVar[tuple[type, ...]] = ()
@@ -45,6 +48,7 @@ class Guide(PyroModule, metaclass=ProgramMeta):  # type: ignore[metaclass]
     per_datum: ClassVar[bool] = False
     is_exact: ClassVar[bool] = False
     extended_space: ClassVar[bool] = False
+    top_down: ClassVar[bool | None] = None
 
     def __init__(self, model: Any) -> None:
         super().__init__(name=unique_name(type(self)))

@@ -35,6 +35,23 @@ def program_state(model: Any, guide: Any) -> dict[str, Tensor]:
     return state
 
 
+def program_tensors(model: Any, guide: Any) -> dict[str, Tensor]:
+    """Return the parameters and buffers of a pair's modules themselves, not copies.
+
+    Args:
+        model: A module, or a program that uses modules.
+        guide: Likewise.
+
+    Returns:
+        Tensors by name, as in :func:`program_state`; a tensor that two modules share comes once.
+    """
+    found: dict[int, tuple[str, Tensor]] = {}
+    for prefix, module in _modules(model, guide):
+        for name, value in (*module.named_parameters(), *module.named_buffers()):
+            found.setdefault(id(value), (f"{prefix}.{name}", value))
+    return dict(found.values())
+
+
 def load_program_state(model: Any, guide: Any, state: dict[str, Tensor], source: object) -> None:
     """Give a pair the numbers that :func:`program_state` copied; all of them, or none.
 

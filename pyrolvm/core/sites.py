@@ -52,12 +52,29 @@ def log_density(site: dict[str, Any], particle_dim: int | None, per_datum: bool)
             f"The value of site {site['name']!r} is not one that its distribution "
             f"{site['fn'].__class__.__name__} can give: {reason} Check the data and the guide."
         ) from error
+    return by_particle_and_datum(log_prob, site, particle_dim, per_datum)
+
+
+def by_particle_and_datum(
+    values: Tensor, site: dict[str, Any], particle_dim: int | None, per_datum: bool
+) -> Tensor:
+    """Mask and scale a quantity of one site, and sum it over all but particles and data.
+
+    Args:
+        values: Of the site's batch shape: its log density, or the KL from another law.
+        site: A sample site of a trace.
+        particle_dim: As in :func:`log_density`.
+        per_datum: As in :func:`log_density`.
+
+    Returns:
+        Shape ``(K, N)``; ``(K, 1)`` where ``per_datum`` is false.
+    """
     scale = site["scale"]
     plate = next((f for f in site["cond_indep_stack"] if f.name == DATA_PLATE), None)
     if per_datum and plate is not None and plate.full_size is not None:
         scale = scale / (plate.full_size / plate.size)
-    log_prob = scale_and_mask(log_prob, scale, site["mask"])
-    return _keep_dims(log_prob, [particle_dim, data_dim(site) if per_datum else None])
+    values = scale_and_mask(values, scale, site["mask"])
+    return _keep_dims(values, [particle_dim, data_dim(site) if per_datum else None])
 
 
 def _keep_dims(tensor: Tensor, dims: list[int | None]) -> Tensor:

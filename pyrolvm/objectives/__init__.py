@@ -2,20 +2,38 @@
 
 from pyrolvm.objectives.forward_kl import forward_kl
 from pyrolvm.objectives.fused_optimizer import FusedOptimizer
+from pyrolvm.objectives.layerwise_elbo import LayerwiseELBO
 from pyrolvm.objectives.objective import Objective, checked_objective
 from pyrolvm.objectives.patience import Patience
+from pyrolvm.objectives.rate_history import RateHistory
+from pyrolvm.objectives.rate_weights import (
+    CarriesRateWeights,
+    linear_warm_up,
+    unequal_to_one,
+    weighted,
+)
 from pyrolvm.objectives.running_statistics import RunningStatistics
 from pyrolvm.objectives.svi_loop import SVILoop
+from pyrolvm.objectives.target_rates import TargetReport
 from pyrolvm.objectives.training import Train, training
+from pyrolvm.objectives.traps import refuse_traps
 
 __all__ = [
+    "CarriesRateWeights",
     "FusedOptimizer",
+    "LayerwiseELBO",
     "Objective",
     "Patience",
+    "RateHistory",
     "RunningStatistics",
     "SVILoop",
+    "TargetReport",
     "Train",
     "checked_objective",
     "forward_kl",
+    "linear_warm_up",
+    "refuse_traps",
     "training",
+    "unequal_to_one",
+    "weighted",
 ]

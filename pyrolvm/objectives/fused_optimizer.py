@@ -18,6 +18,22 @@ from torch import Tensor
 
 from pyrolvm.core.errors import NonFiniteLossError
 
+FINAL_FRACTION = 0.02
+"""Share of the step size that is left at the end of a decay."""
+
+
+def decayed_rate(
+    learning_rate: float, step: int, num_steps: int, final_fraction: float = FINAL_FRACTION
+) -> float:
+    """Return the step size of a step, counted from 0, that falls along half a cosine.
+
+    >>> decayed_rate(1.0, 0, 11), decayed_rate(1.0, 10, 11)
+    (1.0, 0.02)
+    """
+    progress = min(1.0, step / max(1, num_steps - 1))
+    fall = 0.5 * (1.0 + math.cos(math.pi * progress))
+    return learning_rate * (final_fraction + (1.0 - final_fraction) * fall)
+
 
 class FusedOptimizer(PyroOptim):
     """Adam over all parameters at once, with a cosine decay and a check that gradients are finite.
@@ -36,7 +52,7 @@ class FusedOptimizer(PyroOptim):
         self,
         learning_rate: float = 1e-3,
         num_steps: int | None = None,
-        final_fraction: float = 0.02,
+        final_fraction: float = FINAL_FRACTION,
         clip_norm: float | None = None,
         name_of: Callable[[Tensor], str | None] | None = None,
     ) -> None:
@@ -81,9 +97,9 @@ class FusedOptimizer(PyroOptim):
         """Return the step size of the current step."""
         if self.num_steps is None:
             return self.learning_rate
-        progress = min(1.0, (self.step_count - 1) / max(1, self.num_steps - 1))
-        fall = 0.5 * (1.0 + math.cos(math.pi * progress))
-        return self.learning_rate * (self.final_fraction + (1.0 - self.final_fraction) * fall)
+        return decayed_rate(
+            self.learning_rate, self.step_count - 1, self.num_steps, self.final_fraction
+        )
 
     def _bad(self) -> list[str]:
         """Names of the parameters with a gradient that is not finite; all, where only a sum is."""

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
 import pyro
 import torch
@@ -24,7 +24,20 @@ from pyrolvm.objectives.bad_site import advice, bad_site
 from pyrolvm.objectives.fused_optimizer import FusedOptimizer
 from pyrolvm.objectives.interruption import held_interrupt
 from pyrolvm.objectives.patience import Patience
+from pyrolvm.objectives.row_order import RowOrder
 from pyrolvm.objectives.running_statistics import RunningStatistics
+
+
+class Remembers(Protocol):
+    """An objective whose later steps depend on earlier ones."""
+
+    def get_state(self) -> dict[str, Tensor]:
+        """Return what it remembers."""
+        ...
+
+    def set_state(self, state: dict[str, Tensor]) -> None:
+        """Take over what it remembered."""
+        ...
 
 
 @dataclass
@@ -45,6 +58,7 @@ class SVILoop:
         validation: The data that patience watches; None for the training loss.
         observer: Called with the number of steps at the start, now and then, and at the end.
         observe_every: Steps between two of its calls.
+        memory: An objective that remembers its steps; None for others.
     """
 
     model: Any
@@ -60,15 +74,15 @@ class SVILoop:
     validation: Data | None = None
     observer: Callable[[int], object] | None = None
     observe_every: int = 100
+    memory: Remembers | None = None
 
     losses: list[float] = field(default_factory=list)
     stopped: bool = False
     _earlier: float = 0.0
     _started: float = field(default_factory=time.perf_counter)
-    _epoch: int = -1
-    _order: Tensor = field(default_factory=lambda: torch.empty(0))
 
     def __post_init__(self) -> None:
+        self._order = RowOrder(self.rows.num_rows, self.size, self.seed)
         self._statistics = RunningStatistics(self.model, self.guide)
 
     @property
@@ -104,7 +118,9 @@ class SVILoop:
     def _step(self) -> None:
         step = len(self.losses)
         whole = self.size >= self.rows.num_rows
-        batch = self.rows if whole else self.rows.rows(self._chosen(step))
+        batch = self.rows
+        if not whole:
+            batch = batch.rows(self._order.chosen(step).to(batch.device))
         random_state = _random_state(self.rows.device)
         self._statistics.remember()
         try:
@@ -133,17 +149,6 @@ class SVILoop:
             f"Training stopped at step {step}: {what}{site}. Model and guide hold the last good "
             f"state.{kept} {mend}"
         ) from error
-
-    def _chosen(self, step: int) -> Tensor:
-        """Rows of a step: an epoch is a permutation of its own seed, so any step can be redone."""
-        per_epoch = self.rows.num_rows // self.size
-        epoch, position = divmod(step, per_epoch)
-        if self._epoch != epoch:
-            generator = torch.Generator().manual_seed((self.seed * 1_000_003 + epoch) % 2**63)
-            self._epoch = epoch
-            self._order = torch.randperm(self.rows.num_rows, generator=generator)
-        chosen = self._order[position * self.size : (position + 1) * self.size]
-        return chosen.to(self.rows.device)
 
     def _watch(self) -> None:
         """Stop, with the best state, where the loss has not fallen for too long."""
@@ -185,6 +190,7 @@ class SVILoop:
             "optimizer": self.optimizer.get_state(),
             "best": {} if self.patience is None else self.patience.best_state,
             "random": _random_state(self.rows.device),
+            "objective": {} if self.memory is None else self.memory.get_state(),
         }
         tensors = {
             f"{g}.{name}": value for g, part in groups.items() for name, value in part.items()
@@ -215,6 +221,8 @@ class SVILoop:
             run_once(self.svi.model, self.svi.guide, self.rows.rows(slice(0, self.size)))
         load_program_state(self.model, self.guide, _part(tensors, "program."), self.path)
         self.optimizer.set_state(_part(tensors, "optimizer."))
+        if self.memory is not None:
+            self.memory.set_state(_part(tensors, "objective."))
         self.losses = tensors["losses"].tolist()
         self.stopped, self._earlier = bool(facts["stopped"]), float(facts["seconds"])
         if self.patience is not None:

@@ -139,7 +139,8 @@ def _filled(
 
 def _family_options(parameters: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
     """Options of the family of an encoder, which its own signature does not list."""
-    if "family" not in parameters:
+    open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    if "family" not in parameters or not open_ended:
         return {}
     family = given.get("family", parameters["family"].default)
     if family not in FAMILIES:

@@ -1,0 +1,74 @@
+"""Combinations of pair and objective that train something else without a word: refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pyro.infer import (
+    RenyiELBO,
+    ReweightedWakeSleep,
+    TraceMeanField_ELBO,
+    TraceTailAdaptive_ELBO,
+    TraceTMC_ELBO,
+)
+
+from pyrolvm.core.data import Data
+from pyrolvm.core.errors import SettingError
+from pyrolvm.core.tracing import PairTrace
+from pyrolvm.objectives.layerwise_elbo import LayerwiseELBO
+from pyrolvm.objectives.rate_weights import number, unequal_to_one
+from pyrolvm.objectives.site_rates import refuse_one_sided_scales, site_weight
+from pyrolvm.objectives.top_down import require_top_down, split_obstacle
+
+IMPORTANCE_WEIGHTED = (RenyiELBO, ReweightedWakeSleep, TraceTailAdaptive_ELBO, TraceTMC_ELBO)
+"""Objectives of Pyro that average or order importance weights."""
+
+
+def refuse_traps(model: Any, guide: Any, loss: Any, pair: PairTrace, batch: Data) -> None:
+    """Refuse an objective that is wrong for a pair.
+
+    Args:
+        model: A Pyro program.
+        guide: A Pyro program.
+        loss: What is to be minimised; None for the negative ELBO.
+        pair: One run of both.
+        batch: What they ran on.
+
+    Raises:
+        SiteError: If a latent site is scaled in one of the two programs only.
+        IncompatiblePairError: If the objective takes closed-form KLs, or weighs layers, and the
+            guide is not drawn from the top down.
+        SettingError: If importance weights are to be averaged under weights of rates.
+    """
+    refuse_one_sided_scales(pair)
+    if isinstance(loss, IMPORTANCE_WEIGHTED):
+        _refuse_weights(guide, loss, pair)
+    if not isinstance(loss, (TraceMeanField_ELBO, LayerwiseELBO)):
+        return
+    obstacle = split_obstacle(model, guide, pair, batch.args, dict(batch.named))
+    if not _only_auxiliary(loss, pair):
+        require_top_down(type(loss).__name__, obstacle)
+
+
+def _only_auxiliary(loss: Any, pair: PairTrace) -> bool:
+    """Whether Pyro's mean-field objective meets a guide that it takes: one of its autoguides."""
+    auxiliary = pair.guide_sites().keys() - pair.latents().keys()
+    return isinstance(loss, TraceMeanField_ELBO) and bool(auxiliary)
+
+
+def _refuse_weights(guide: Any, loss: Any, pair: PairTrace) -> None:
+    weights = unequal_to_one(guide) or {
+        name: number(site_weight(site))
+        for name, site in pair.latents().items()
+        if not _plain(site)
+    }
+    if weights:
+        raise SettingError(
+            f"{type(loss).__name__} averages importance weights, which is a bound of nothing once "
+            f"rates are weighed, but here they are: {weights}. Train with LayerwiseELBO, or with "
+            "all rate_weights 1."
+        )
+
+
+def _plain(site: dict[str, Any]) -> bool:
+    return abs(number(site_weight(site)) - 1) <= 1e-6
