@@ -5,6 +5,7 @@ from pyrolvm.guides.exact import Exact
 from pyrolvm.guides.exact_cpa import CPAPosterior, ExactCPA
 from pyrolvm.guides.iterative import Iterative
 from pyrolvm.guides.langevin import Langevin
+from pyrolvm.guides.line_gibbs import LineGibbs, LineGibbsDraws
 from pyrolvm.guides.per_datum import PerDatum
 from pyrolvm.guides.semi_amortized import SemiAmortized
 from pyrolvm.guides.sign_guide import SignGuide
@@ -16,6 +17,8 @@ __all__ = [
     "ExactCPA",
     "Iterative",
     "Langevin",
+    "LineGibbs",
+    "LineGibbsDraws",
     "PerDatum",
     "SemiAmortized",
     "SignGuide",

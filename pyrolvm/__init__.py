@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from pyrolvm.core.estimate import Estimate
     from pyrolvm.core.log_densities import LogDensities, log_densities
     from pyrolvm.fit import Fit, fit
+    from pyrolvm.fit_em import fit_em
+    from pyrolvm.fit_exact import fit_exact
     from pyrolvm.inference.evidence import log_evidence
     from pyrolvm.inference.invertibility import Invertibility, invertibility
     from pyrolvm.inference.kl_trace import KLTrace
@@ -42,6 +44,8 @@ __all__ = [
     "compare",
     "diagnose",
     "fit",
+    "fit_em",
+    "fit_exact",
     "invertibility",
     "log_densities",
     "log_evidence",
@@ -60,6 +64,8 @@ _HOMES = {
     "compare": "pyrolvm.compare",
     "diagnose": "pyrolvm.compare",
     "fit": "pyrolvm.fit",
+    "fit_em": "pyrolvm.fit_em",
+    "fit_exact": "pyrolvm.fit_exact",
     "invertibility": "pyrolvm.inference.invertibility",
     "log_densities": "pyrolvm.core.log_densities",
     "log_evidence": "pyrolvm.inference.evidence",
@@ -71,9 +77,9 @@ _PARTS = ("datasets", "families", "guides", "models", "objectives", "plots", "re
 class _Package(ModuleType):
     """Loads what is asked for on first use, so that ``pyrolvm --help`` need not wait for torch.
 
-    ``fit`` and ``compare`` are functions in modules of the same name: Python would let the module
-    take the function's place as soon as it is imported, so these two names always lead to the
-    functions.
+    ``fit``, ``compare`` and a few others are functions in modules of the same name: Python would
+    let the module take the function's place as soon as it is imported, so these names always lead
+    to the functions.
     """
 
     def __getattr__(self, name: str) -> Any:

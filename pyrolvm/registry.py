@@ -22,6 +22,7 @@ from pyrolvm.guides import (
     ExactCPA,
     Iterative,
     Langevin,
+    LineGibbs,
     PerDatum,
     SemiAmortized,
     SignGuide,
@@ -61,6 +62,7 @@ GUIDES: dict[str, type[Guide]] = {
     "langevin": Langevin,
     "exact": Exact,
     "exact-cpa": ExactCPA,
+    "line-gibbs": LineGibbs,
 }
 
 DEFAULT_GUIDES = ("diagonal", "full", "mixture", "flow", "per-datum")
@@ -289,7 +291,7 @@ def example_model(name: str) -> Model:
 def default_guides(model: Model) -> tuple[str, ...]:
     """Specifications of the guides that a comparison takes when it is given none."""
     served = guides_for(model)
-    last = tuple(name for name in ("exact-cpa", "exact") if name in served)[:1]
+    last = tuple(name for name in ("exact", "exact-cpa") if name in served)[:1]
     return (*DEFAULT_GUIDES, *last)
 
 

@@ -38,6 +38,7 @@ class Guide(PyroModule, metaclass=ProgramMeta):  # type: ignore[metaclass]
         extended_space: Whether the guide's density is over a chain that ends at z: its bound
             holds, but weights and k-hat speak of the extended space, and there is no log q at a
             given z.
+        has_density: Whether draws come with log q(z | x); training and comparing need it.
     """
 
     requires: ClassVar[tuple[type, ...]] = ()
@@ -45,6 +46,7 @@ class Guide(PyroModule, metaclass=ProgramMeta):  # type: ignore[metaclass]
     per_datum: ClassVar[bool] = False
     is_exact: ClassVar[bool] = False
     extended_space: ClassVar[bool] = False
+    has_density: ClassVar[bool] = True
 
     def __init__(self, model: Any) -> None:
         super().__init__(name=unique_name(type(self)))
