@@ -19,7 +19,7 @@ References:
 """
 
 # mypy: disable-error-code="no-untyped-def"
-# ruff: noqa: PLR0912, PLR0915 - compiled loops are one body
+# ruff: noqa: PLR0912 - compiled loops are one body
 
 from __future__ import annotations
 
