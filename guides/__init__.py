@@ -8,6 +8,7 @@ from pyrolvm.guides.iterative import Iterative
 from pyrolvm.guides.ladder import Ladder
 from pyrolvm.guides.langevin import Langevin
 from pyrolvm.guides.layerwise import Layerwise
+from pyrolvm.guides.line_gibbs import LineGibbs, LineGibbsDraws
 from pyrolvm.guides.per_datum import PerDatum
 from pyrolvm.guides.semi_amortized import SemiAmortized
 from pyrolvm.guides.sign_guide import SignGuide
@@ -22,6 +23,8 @@ __all__ = [
     "Ladder",
     "Langevin",
     "Layerwise",
+    "LineGibbs",
+    "LineGibbsDraws",
     "PerDatum",
     "SemiAmortized",
     "SignGuide",

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from pyrolvm.core.estimate import Estimate
     from pyrolvm.core.log_densities import LogDensities, log_densities
     from pyrolvm.fit import Fit, fit
+    from pyrolvm.fit_em import fit_em
     from pyrolvm.fit_ensemble import EnsembleFit, EnsembleMember, fit_ensemble
+    from pyrolvm.fit_exact import fit_exact
     from pyrolvm.inference.evidence import log_evidence
     from pyrolvm.inference.invertibility import Invertibility, invertibility
     from pyrolvm.inference.kl_trace import KLTrace
@@ -47,7 +49,9 @@ __all__ = [
     "compare",
     "diagnose",
     "fit",
+    "fit_em",
     "fit_ensemble",
+    "fit_exact",
     "invertibility",
     "layer_rates",
     "log_densities",
@@ -71,6 +75,8 @@ _HOMES = {
     "diagnose": "pyrolvm.compare",
     "fit": "pyrolvm.fit",
     "fit_ensemble": "pyrolvm.fit_ensemble",
+    "fit_em": "pyrolvm.fit_em",
+    "fit_exact": "pyrolvm.fit_exact",
     "invertibility": "pyrolvm.inference.invertibility",
     "layer_rates": "pyrolvm.inference.layer_rates",
     "log_densities": "pyrolvm.core.log_densities",
@@ -83,9 +89,9 @@ _PARTS = ("datasets", "families", "guides", "models", "objectives", "plots", "re
 class _Package(ModuleType):
     """Loads what is asked for on first use, so that ``pyrolvm --help`` need not wait for torch.
 
-    ``fit`` and ``compare`` are functions in modules of the same name: Python would let the module
-    take the function's place as soon as it is imported, so these two names always lead to the
-    functions.
+    ``fit``, ``compare`` and a few others are functions in modules of the same name: Python would
+    let the module take the function's place as soon as it is imported, so these names always lead
+    to the functions.
     """
 
     def __getattr__(self, name: str) -> Any:

@@ -172,6 +172,7 @@ def study(
     /,
     *,
     size: str = "default",
+    data: str | None = None,
     out: Path | None = None,
     jobs: int | None = None,
     backend: str = "local",
@@ -188,11 +189,15 @@ def study(
 
     Example: pyrolvm study encoder-complexity --jobs 2 --out runs/widths
 
+    Example: pyrolvm study em-versus-vae --data circle,digits
+
     Example: pyrolvm study my_study.toml --backend dask --scheduler tcp://host:8786
 
     Args:
         study: Name of a built-in study, or a .toml file.
         size: One of the study's sizes: smoke, default or full for those that are built in.
+        data: Data sets, separated by commas. Of a study that names them only these are run; one
+            that it does not name takes the place of its data.
         out: Folder; by default runs/study-<name>-<size>.
         jobs: Processes of one thread each, on this machine; by default one for each core.
         backend: Where cells run: local, dask or ray.
@@ -212,6 +217,8 @@ def study(
     from pyrolvm.studies.frame import known_columns
 
     asked = find_study(study, size)
+    if data is not None:
+        asked = asked.with_data(*data.split(","))
     check_figures(asked.figures, known_columns(asked.cells))
     result, failures = run_study(
         asked, size, out, n_jobs=jobs or cpu_count(), backend=backend, scheduler=scheduler,

@@ -27,6 +27,7 @@ from pyrolvm.guides import (
     Ladder,
     Langevin,
     Layerwise,
+    LineGibbs,
     PerDatum,
     SemiAmortized,
     SignGuide,
@@ -73,6 +74,7 @@ GUIDES: dict[str, type[Guide]] = {
     "bottom-up": BottomUp,
     "exact": Exact,
     "exact-cpa": ExactCPA,
+    "line-gibbs": LineGibbs,
 }
 
 DEFAULT_GUIDES = ("diagonal", "full", "mixture", "flow", "per-datum")
@@ -310,7 +312,7 @@ def default_guides(model: Model) -> tuple[str, ...]:
     served = guides_for(model)
     if "amortized" not in served:
         return tuple(name for name in DEFAULT_LAYERED_GUIDES if name in served)
-    last = tuple(name for name in ("exact-cpa", "exact") if name in served)[:1]
+    last = tuple(name for name in ("exact", "exact-cpa") if name in served)[:1]
     return (*DEFAULT_GUIDES, *last)
 
 

@@ -11,7 +11,7 @@ from pyro.infer.autoguide import AutoDiagonalNormal, AutoMultivariateNormal, Aut
 from pyro.optim import Adam  # type: ignore[attr-defined]
 
 import pyrolvm as lvm
-from pyrolvm.core import IncompatiblePairError
+from pyrolvm.core import IncompatiblePairError, NoDensityError
 from pyrolvm.registry import GUIDES, MODELS, make_guide, make_model
 
 MODEL_SPECS = (
@@ -35,12 +35,14 @@ MODEL_SPECS = (
 HAVE_POSTERIORS = ("linear-gaussian", "sign-permutation", "folding", "injective-slope")
 ARE_AFFINE = {
     "linear-gaussian:2", "cpa-generator:1:6", "cpa-generator:2:6",
-    "cpa-generator:2:4x4:activation=abs", "vae:2:8",
+    "cpa-generator:2:4x4:activation=abs", "vae:2:8", "linear-gaussian:3:isotropic=false",
+    "cpa-generator:3:6",
 }  # fmt: skip
 GUIDE_SPECS = (
     "diagonal:8", "full:affine", "mixture:8", "flow:8", "per-datum:diagonal", "per-datum:full",
     "per-datum:mixture", "per-datum:flow", "semi-amortized:full:8", "iterative:diagonal:8",
     "sign-guide:8", "langevin:affine:num_langevin=3", "exact", "exact-cpa",
+    "line-gibbs:warmup=20",
 )  # fmt: skip
 LAYERED_MODEL_SPECS = (
     "hierarchical-vae:3:8x8",
@@ -57,6 +59,7 @@ LAYERED_GUIDE_SPECS = (
 REFUSED = {
     "exact": {spec for spec in MODEL_SPECS if not spec.startswith(HAVE_POSTERIORS)},
     "exact-cpa": set(MODEL_SPECS) - ARE_AFFINE,
+    "line-gibbs:warmup=20": set(MODEL_SPECS) - ARE_AFFINE,
 }
 OBS_DIM = 4
 
@@ -92,6 +95,12 @@ def test_plain_pyro_runs_the_pair_or_the_refusal_names_what_would_do(model_spec,
         return
     guide = make_guide(guide_spec, model)
     svi = SVI(model, guide, Adam({"lr": 1e-3}), Trace_ELBO())
+    if not guide.has_density:
+        drawn = Predictive(model, guide=guide, num_samples=3, parallel=True)(x)
+        assert drawn["z"].shape == (3, 6, model.latent_dim)
+        with pytest.raises(NoDensityError, match="no log q"):
+            svi.step(x)
+        return
     before = [p.detach().clone() for p in model.parameters()]
     losses = [svi.step(x) for _ in range(3)]
     assert torch.tensor(losses).isfinite().all()

@@ -103,7 +103,8 @@ def test_the_guides_for_a_model_follow_its_capabilities():
         "sign-guide",
         "langevin",
     ]
-    assert "exact-cpa" not in guides_for(make_model("cpa-generator:3:8", obs_dim=5))
+    assert "exact-cpa" in guides_for(make_model("cpa-generator:5:8", obs_dim=5))
+    assert "exact-cpa" not in guides_for(make_model("cpa-generator:6:8", obs_dim=5))
     assert default_guides(make_model("linear-gaussian:3", obs_dim=5))[-1] == "exact"
 
 

@@ -18,6 +18,21 @@ class SiteError(PyroLVMError, ValueError):
     """Model and guide disagree about a sample site, or a site has no usable density."""
 
 
+class NoDensityError(PyroLVMError, NotImplementedError):
+    """A log density was asked of a guide that only draws.
+
+    Args:
+        guide: Name of the guide.
+    """
+
+    def __init__(self, guide: str) -> None:
+        super().__init__(
+            f"{guide} draws from the posterior, but has no log q(z | x), which training and "
+            "comparing need. Use its draws, by sample(x) or Predictive; to train or to compare, "
+            "take a guide with a density: ExactCPA for few latents, Amortized or PerDatum."
+        )
+
+
 class FactorisationError(PyroLVMError, ValueError):
     """A per-datum quantity was asked of a posterior that does not factorise over data."""
 

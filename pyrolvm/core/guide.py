@@ -41,6 +41,7 @@ class Guide(PyroModule, metaclass=ProgramMeta):  # type: ignore[metaclass]
         top_down: Of a guide for several latent layers, whether it draws them in the order of the
             model's prior, from the top down, so that its rate is a sum of one rate for each layer;
             None where the question does not arise.
+        has_density: Whether draws come with log q(z | x); training and comparing need it.
     """
 
     requires: ClassVar[tuple[type, ...]] = ()
@@ -49,6 +50,7 @@ class Guide(PyroModule, metaclass=ProgramMeta):  # type: ignore[metaclass]
     is_exact: ClassVar[bool] = False
     extended_space: ClassVar[bool] = False
     top_down: ClassVar[bool | None] = None
+    has_density: ClassVar[bool] = True
 
     def __init__(self, model: Any) -> None:
         super().__init__(name=unique_name(type(self)))

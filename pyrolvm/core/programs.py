@@ -5,18 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pyrolvm.core.errors import SettingError
+from pyrolvm.core.errors import NoDensityError, SettingError
+from pyrolvm.core.guide import Guide
 
 
 def require_pair(model: Any, guide: Any) -> None:
-    """Refuse a model or a guide that is no Pyro program.
+    """Refuse a model or a guide that is no Pyro program, and a guide that only draws.
 
     Raises:
         SettingError: Saying how to make a program of it.
+        NoDensityError: If the guide has no log q(z | x).
     """
     _require_program("The model", model, "models.CPAGenerator(latent_dim=2, obs_dim=64)")
     family = repr(guide) if isinstance(guide, str) else '"full"'
     _require_program("The guide", guide, f"guides.Amortized(model, family={family})")
+    if isinstance(guide, Guide) and not guide.has_density:
+        raise NoDensityError(type(guide).__name__)
 
 
 def require_guides(model: Any, guides: Any) -> None:

@@ -9,6 +9,7 @@ from typing import Literal, TypeAlias
 
 from pyrolvm.core.errors import UnknownNameError
 from pyrolvm.datasets.cache import cache_folder
+from pyrolvm.datasets.classes import SEPARATOR, only_classes
 from pyrolvm.datasets.dataset import Dataset
 from pyrolvm.datasets.digits import DIGITS_DIM, NUM_DIGITS, digits
 from pyrolvm.datasets.fashion_mnist import (
@@ -93,7 +94,8 @@ def load(name: str | Path, *, seed: int = 0) -> Dataset:
 
     Args:
         name: One of :func:`names`, or the path of a ``.npy``, ``.npz`` or ``.csv`` file. A name of
-            the catalogue wins over a file of the same name.
+            the catalogue wins over a file of the same name. Of a set with labels some classes can
+            be taken alone: ``"digits:0-4"``, ``"digits:1+7"``.
         seed: Of what is random: the rows of a synthetic set, the split of the digits.
 
     Returns:
@@ -101,14 +103,18 @@ def load(name: str | Path, *, seed: int = 0) -> Dataset:
 
     Raises:
         UnknownNameError: If it is neither a name nor a path.
-        DataError: If a file or a download cannot be used.
+        DataError: If a file or a download cannot be used, or classes are not there.
 
     Examples:
         >>> load("circle").train.shape
         torch.Size([500, 2])
+        >>> load("digits:0-4").train_labels.unique()
+        tensor([0, 1, 2, 3, 4])
     """
-    if str(name) in ENTRIES:
-        return ENTRIES[str(name)].make(seed)
+    known, separator, classes = str(name).partition(SEPARATOR)
+    if known in ENTRIES:
+        dataset = ENTRIES[known].make(seed)
+        return only_classes(dataset, classes) if separator else dataset
     path = Path(name).expanduser()
     if path.exists() or path.suffix in SUFFIXES or len(path.parts) > 1:
         return from_file(path)

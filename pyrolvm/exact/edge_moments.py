@@ -19,11 +19,11 @@ References:
 """
 
 # mypy: disable-error-code="no-untyped-def"
-# ruff: noqa: PLR0912, PLR0915 - compiled loops are one body
+# ruff: noqa: PLR0912 - compiled loops are one body
 
 from __future__ import annotations
 
-from math import erf, exp, pi, sqrt
+from math import atan2, erf, exp, pi, sqrt
 
 from numba import njit
 
@@ -118,7 +118,6 @@ def edge_moments(x, y, size, square):
     Returns:
         P, two first and three second moments (xx, xy, yy).
     """
-    winding = 0
     mass, m_x, m_y, m_xx, m_xy, m_yy = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
     for i in range(size):
         j = i + 1 if i + 1 < size else 0
@@ -136,11 +135,9 @@ def edge_moments(x, y, size, square):
             h = x[j] * ty - y[j] * tx
             t2 = x[j] * tx + y[j] * ty
             t1 = t2 - length
-        if y[i] <= 0.0:
-            if y[j] > 0.0 and h >= 0.0:
-                winding += 1
-        elif y[j] <= 0.0 and h < 0.0:
-            winding -= 1
+        # angles at 0 add up to the winding number, whatever lies on an edge or a vertex
+        if square < NEAR_SQUARE and h != 0.0:
+            mass += atan2(h * length, h * h + t1 * t2) * INVERSE_2PI * exp(0.5 * square)
         height = abs(h)
         across = t1 < 0.0 < t2
         reach = 0.0 if across else min(abs(t1), abs(t2))
@@ -148,7 +145,9 @@ def edge_moments(x, y, size, square):
         if near - square > REACH:
             continue
         # wedge behind the edge
-        if near < NEAR_SQUARE:
+        if h == 0.0:
+            wedge = 0.0
+        elif near < NEAR_SQUARE:
             wedge = (owen_t(height, t2) - owen_t(height, t1)) * exp(0.5 * square)
         elif across:
             wedge = far_wedge(height, 0.0, t2, square) + far_wedge(height, 0.0, -t1, square)
@@ -172,6 +171,4 @@ def edge_moments(x, y, size, square):
         m_xx -= qx * nx
         m_xy -= 0.5 * (qx * ny + qy * nx)
         m_yy -= qy * ny
-    if winding != 0:
-        mass += exp(0.5 * square)
     return mass, m_x, m_y, m_xx + mass, m_xy, m_yy + mass

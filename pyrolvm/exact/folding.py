@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pyrolvm.exact.errors import GeneratorError, LatentDimensionError, ObservationError
+from pyrolvm.exact.errors import GeneratorError, ObservationError
 from pyrolvm.exact.stack import AffineStack
 
 Array = NDArray[np.float64]
@@ -104,14 +104,8 @@ def fold(stack: AffineStack) -> FoldedGenerator:
         Its reduced form, float64.
 
     Raises:
-        LatentDimensionError: If the latent dimension is neither 1 nor 2.
         GeneratorError: If a parameter is not finite or a scale not positive.
     """
-    if stack.latent_dim not in (1, 2):
-        raise LatentDimensionError(
-            "The exact engine serves 1 and 2 latent dimensions, but this generator has "
-            f"{stack.latent_dim}. Use a sampled or importance-weighted yardstick instead."
-        )
     loc, tril = to_numpy(stack.prior_loc), np.tril(to_numpy(stack.prior_scale_tril))
     scale = to_numpy(stack.noise_scale)
     weights = [to_numpy(weight) for weight in stack.weights]

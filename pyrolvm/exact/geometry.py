@@ -31,7 +31,9 @@ class RegionGeometry:
         factor: Upper triangular C, ``(R, S, S)``.
         inverse: Inverse of C, ``(R, S, S)``.
         log_det: Log determinant of C, ``(R,)``.
-        corners: w at the vertices ``(V, 2)``, or at the interval's ends ``(R, 2)``.
+        corners: w at the vertices ``(V, S)``, or at the interval's ends ``(R, 2)``.
+        normals: Outward unit normals n of the whitened facets, ``(F, S)``; empty if S < 3.
+        offsets: The whitened region lies in n . w <= offset, ``(F,)``.
         projection: ``(D', R (S + 1))``, maps data to f_c . y and Q^T y for the bounds.
         shift: What to subtract from Q^T y to get w of the unbounded mean, ``(R, S)``.
         square: |f_c|^2 + |c|^2, ``(R,)``.
@@ -44,6 +46,8 @@ class RegionGeometry:
     inverse: Array
     log_det: Array
     corners: Array
+    normals: Array
+    offsets: Array
     projection: Array
     shift: Array
     square: Array
@@ -53,7 +57,7 @@ def orthogonalise(jacobian: Array) -> tuple[Array, Array]:
     """Thin QR factorisation of [J ; I] for many regions, with a positive diagonal.
 
     Args:
-        jacobian: Transposed Jacobians, ``(R, S, D')`` with S = 1 or 2.
+        jacobian: Transposed Jacobians, ``(R, S, D')``.
 
     Returns:
         Transposed Q ``(R, S, D' + S)`` and upper triangular C ``(R, S, S)``.
@@ -64,27 +68,39 @@ def orthogonalise(jacobian: Array) -> tuple[Array, Array]:
     factor = np.zeros((size, dim, dim))
     for _ in range(2):
         update = np.zeros_like(factor)
-        norm = np.sqrt(np.einsum("rk,rk->r", basis[:, 0], basis[:, 0]))
-        update[:, 0, 0] = norm
-        basis[:, 0] /= norm[:, None]
-        if dim == 2:
-            overlap = np.einsum("rk,rk->r", basis[:, 0], basis[:, 1])
-            basis[:, 1] -= overlap[:, None] * basis[:, 0]
-            norm = np.sqrt(np.einsum("rk,rk->r", basis[:, 1], basis[:, 1]))
-            update[:, 0, 1], update[:, 1, 1] = overlap, norm
-            basis[:, 1] /= norm[:, None]
+        for k in range(dim):
+            for j in range(k):
+                overlap = np.einsum("rk,rk->r", basis[:, j], basis[:, k])
+                basis[:, k] -= overlap[:, None] * basis[:, j]
+                update[:, j, k] = overlap
+            norm = np.sqrt(np.einsum("rk,rk->r", basis[:, k], basis[:, k]))
+            update[:, k, k] = norm
+            basis[:, k] /= norm[:, None]
         factor = update if not factor.any() else update @ factor
     return basis, factor
 
 
 def invert(factor: Array) -> Array:
-    """Invert upper triangular matrices ``(R, S, S)`` with S = 1 or 2."""
+    """Invert upper triangular matrices ``(R, S, S)``."""
     inverse = np.zeros_like(factor)
-    inverse[:, 0, 0] = 1 / factor[:, 0, 0]
-    if factor.shape[1] == 2:
-        inverse[:, 1, 1] = 1 / factor[:, 1, 1]
-        inverse[:, 0, 1] = -factor[:, 0, 1] * inverse[:, 0, 0] * inverse[:, 1, 1]
+    for j in range(factor.shape[1]):
+        inverse[:, j, j] = 1 / factor[:, j, j]
+        for i in reversed(range(j)):
+            for k in range(i + 1, j + 1):
+                inverse[:, i, j] -= factor[:, i, k] * inverse[:, i, i] * inverse[:, k, j]
     return inverse
+
+
+def whiten_facets(partition: Partition, inverse: Array) -> tuple[Array, Array]:
+    """Unit normals ``(F, S)`` and offsets ``(F,)`` of the facets in w = C (u - c)."""
+    facets = partition.facets
+    if facets is None:
+        return np.zeros((0, partition.latent_dim)), np.zeros(0)
+    owner = np.repeat(np.arange(partition.num_regions), facets.count)
+    offsets = facets.offsets - np.einsum("fs,fs->f", facets.normals, partition.anchors[owner])
+    normals = np.einsum("fs,fst->ft", facets.normals, inverse[owner])
+    norm = np.sqrt(np.einsum("fs,fs->f", normals, normals))
+    return normals / norm[:, None], offsets / norm
 
 
 def whiten(folded: FoldedGenerator, partition: Partition) -> RegionGeometry:
@@ -108,6 +124,8 @@ def whiten(folded: FoldedGenerator, partition: Partition) -> RegionGeometry:
         owner = np.repeat(np.arange(size), partition.count)
         offset = partition.vertices - anchors[owner]
         corners = np.einsum("vst,vt->vs", factor[owner], offset)
+    inverse = invert(factor)
+    normals, offsets = whiten_facets(partition, inverse)
     projection = np.concatenate([values[:, None], basis[:, :, :width]], axis=1)
     shift = np.einsum("rsk,rk->rs", basis[:, :, :width], values)
     shift += np.einsum("rst,rt->rs", basis[:, :, width:], anchors)
@@ -116,10 +134,14 @@ def whiten(folded: FoldedGenerator, partition: Partition) -> RegionGeometry:
         anchors=np.ascontiguousarray(anchors),
         basis=np.ascontiguousarray(basis),
         factor=factor,
-        inverse=invert(factor),
+        inverse=inverse,
         log_det=np.log(np.diagonal(factor, axis1=1, axis2=2)).sum(1),
         corners=np.ascontiguousarray(corners),
-        projection=np.ascontiguousarray(projection.transpose(2, 1, 0).reshape(width, -1)),
+        normals=normals,
+        offsets=offsets,
+        projection=np.ascontiguousarray(
+            projection.transpose(2, 1, 0).reshape(width, size * (dim + 1))
+        ),
         shift=np.ascontiguousarray(shift),
         square=(values**2).sum(1) + (anchors**2).sum(1),
     )

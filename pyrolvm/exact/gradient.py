@@ -20,20 +20,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.sparse import csr_array
 from torch import Tensor
 
 from pyrolvm.exact.errors import SecondDerivativeError
-from pyrolvm.exact.expectation import Expectation
 from pyrolvm.exact.folding import Array
-from pyrolvm.exact.partition import DEFAULT_BOX, DEFAULT_MAX_REGIONS, Partition
+from pyrolvm.exact.learning.statistics import RegionMoments
+from pyrolvm.exact.partition import DEFAULT_MAX_REGIONS, Partition
 from pyrolvm.exact.posterior import PiecewisePosterior
 from pyrolvm.exact.propagation import hidden_maps
 from pyrolvm.exact.solving import one_each, solve_one
 from pyrolvm.exact.stack import AffineStack
-
-# Regions less probable than this (for every datum) leave no trace in a float64 gradient.
-DUST = 1e-17
 
 
 def log_evidence(
@@ -41,13 +37,13 @@ def log_evidence(
     x: Tensor,
     *,
     partition: Partition | Sequence[Partition] | None = None,
-    box: float = DEFAULT_BOX,
+    box: float | None = None,
     max_regions: int = DEFAULT_MAX_REGIONS,
 ) -> Tensor:
     """Exact log evidence, differentiable once in the generator's tensors and in x.
 
     Args:
-        stack: The generator; one or two latent coordinates.
+        stack: The generator; one to five latent coordinates.
         x: Observations, ``(N, D)``.
         partition: Regions of this generator, if known; one for each component of a mixture.
         box: See :func:`~pyrolvm.exact.solve`.
@@ -160,11 +156,8 @@ class _Sums:
         folded, found = posterior.folded, posterior.expectation
         self.weight = upstream.detach().double().cpu().numpy()
         self.scale = folded.noise_scale
-        self.kept = found.probability > DUST
-        self.used = np.unique(found.region[self.kept])
-        self.anchors = found.partition.anchors[self.used]
-        self.codes = found.partition.codes[self.used]
-        self.dim = folded.latent_dim
+        self.moments = moments = RegionMoments(found, self.weight)
+        self.anchors, self.codes = moments.anchors, moments.codes
         if folded.weights:
             hidden, jacobian = hidden_maps(folded, self.anchors, self.codes)
             matrix, bias = folded.last, folded.last_bias
@@ -173,41 +166,17 @@ class _Sums:
         else:
             hidden = folded.to_latent(self.anchors)
             tril = folded.prior_scale_tril
-            jacobian = np.broadcast_to(tril.T, (len(self.used), self.dim, self.dim))
+            jacobian = np.broadcast_to(tril.T, (len(hidden), *tril.shape))
             matrix = folded.last if folded.basis is None else folded.basis @ folded.last
             self.matrix = (matrix * self.scale[:, None]) @ np.linalg.inv(tril)
             bias = folded.last_bias - self.matrix @ folded.prior_loc
         self.maps = np.concatenate([hidden[:, None], jacobian], 1)
         values = x.detach().double().cpu().numpy()
         self.target = values - bias
-        self._collect(found)
-
-    def _collect(self, found: Expectation) -> None:
-        """Sum moments (1, u - c) over pairs: by datum for E h, by region for the surrogate."""
-        size, regions, dim = len(found.log_evidence), len(self.used), self.dim
-        kept, datum = self.kept, found.datum[self.kept]
-        column = np.searchsorted(self.used, found.region[kept])
-        offsets = np.searchsorted(datum, np.arange(size + 1))
-        p, mean, covariance = found.probability[kept], found.mean[kept], found.covariance[kept]
-        first = np.concatenate([p[:, None], p[:, None] * mean], 1)
-        second = p[:, None, None] * (covariance + mean[:, :, None] * mean[:, None, :])
-        weight = self.weight[datum]
-        self.pairs = [
-            csr_array((first[:, i], column, offsets), shape=(size, regions))
-            for i in range(dim + 1)
-        ]
-        self.features = sum(m @ self.maps[:, i] for i, m in enumerate(self.pairs))
+        self.features = moments.expected(self.maps)
         self.error = self.target - self.features @ self.matrix.T
-        self.outer = np.empty((regions, dim + 1, dim + 1))
-        for i in range(dim + 1):
-            total = np.bincount(column, weight * first[:, i], regions)
-            self.outer[:, 0, i] = self.outer[:, i, 0] = total
-            for j in range(dim if i else 0):
-                total = np.bincount(column, weight * second[:, i - 1, j], regions)
-                self.outer[:, i, j + 1] = total
-        total_outer = np.einsum("rih,rij,rjg->hg", self.maps, self.outer, self.maps, optimize=True)
         weighted = self.features * self.weight[:, None]
-        self.spread = total_outer - weighted.T @ self.features
+        self.spread = moments.second(self.maps) - weighted.T @ self.features
 
     def observation(self) -> Tensor:
         """Gradient in x, ``(N, D)``."""
@@ -244,10 +213,8 @@ class _Sums:
     def _pull(self) -> Array:
         """Derivative of the log evidence in each region's map of the last hidden layer."""
         scaled = self.matrix / self.scale[:, None] ** 2
-        projected = (self.target @ scaled) * self.weight[:, None]
-        data = np.stack([m.T @ projected for m in self.pairs], 1)
-        model = np.einsum("rij,rjh->rih", self.outer, self.maps) @ (self.matrix.T @ scaled).T
-        return data - model
+        data = self.moments.cross(self.target @ scaled)
+        return data - self.moments.outer @ (self.maps @ (self.matrix.T @ scaled))
 
     def _frozen_maps(
         self,
@@ -265,6 +232,6 @@ class _Sums:
             value, jacobian = value @ weight.T + bias, jacobian @ weight.T
             active = torch.from_numpy(self.codes[:, first : first + len(bias)])
             first += len(bias)
-            gains = torch.where(active, 1.0, slope).double()
+            gains = active.double() * (1.0 - slope) + slope  # where() would be float32
             value, jacobian = value * gains, jacobian * gains[:, None]
         return value, jacobian

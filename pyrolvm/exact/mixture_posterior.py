@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from torch import Tensor
 
+from pyrolvm.exact.line_queries import LineQueries, mix_icdf, mix_tails
 from pyrolvm.exact.partition import LatentRegions, Partition
 from pyrolvm.exact.posterior import PiecewisePosterior, RegionProbabilities
 
@@ -25,7 +26,7 @@ Index = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class MixturePosterior:
+class MixturePosterior(LineQueries):
     """p(z | x_n) of a piecewise-affine generator whose prior is a mixture of Gaussians.
 
     Made by :func:`~pyrolvm.exact.solve`. Tensors are float64 on the device of x, without a graph.
@@ -134,7 +135,7 @@ class MixturePosterior:
         first = self._union[0]
         return replace(
             each[0],
-            polygons=tuple(each[k].polygons[r] for k, r in first if each[k].polygons),
+            cells=tuple(each[k].cells[r] for k, r in first if each[k].cells),
             matrices=torch.stack([each[k].matrices[r] for k, r in first]),
             offsets=torch.stack([each[k].offsets[r] for k, r in first]),
         )
@@ -161,6 +162,14 @@ class MixturePosterior:
         """Log density of the posterior in nats at points ``(..., N, S)``; shape ``(..., N)``."""
         each = torch.stack([part.log_prob(z) for part in self.parts], -1)
         return (each + self.responsibilities.log().to(each.device)).logsumexp(-1)
+
+    def log_tails(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Log P(Z <= z | x_n) and log P(Z > z | x_n) for one latent, nats, each ``(..., N)``."""
+        return mix_tails(self.parts, self.responsibilities, z)
+
+    def icdf(self, probability: Tensor) -> Tensor:
+        """Points z with given P(Z <= z | x_n), for one latent, ``(..., N)``."""
+        return mix_icdf(self.parts, self.responsibilities, probability)
 
     def sample(self, num: int, generator: torch.Generator | None = None) -> Tensor:
         """Draw exactly and independently.

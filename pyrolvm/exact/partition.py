@@ -1,4 +1,4 @@
-"""The affine regions of a generator: intervals (one latent) or polygons (two latents)."""
+"""The affine regions of a generator: intervals, polygons or polytopes in up to 5 dimensions."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ import numpy as np
 from torch import Tensor, from_numpy
 
 from pyrolvm.exact import intervals, polygons
-from pyrolvm.exact.errors import PartitionMismatchError
+from pyrolvm.exact.errors import LatentDimensionError, PartitionMismatchError
 from pyrolvm.exact.folding import Array, FoldedGenerator, fold
 from pyrolvm.exact.polygons import Index
+from pyrolvm.exact.polytopes import polytopes
+from pyrolvm.exact.polytopes.polytopes import Facets
 from pyrolvm.exact.propagation import Codes, output_maps
 from pyrolvm.exact.stack import AffineStack
 
-DEFAULT_BOX = 16.0
+MAX_LATENT_DIM = 5
 DEFAULT_MAX_REGIONS = 100_000
 
 
@@ -26,12 +28,14 @@ class Partition:
     It depends on the hidden layers and the prior, not on the last layer and the noise.
 
     Attributes:
-        latent_dim: 1 or 2.
-        box: Half the side of the box that holds the polygons; infinite for one latent coordinate.
-        edges: Breakpoints from -inf to inf, ``(R + 1,)``; empty for two latent coordinates.
-        vertices: Vertices of all polygons, counter-clockwise, ``(V, 2)``; empty for one latent.
-        first: Index of each polygon's first vertex, ``(R,)``.
-        count: Number of vertices of each polygon, ``(R,)``.
+        latent_dim: S, from 1 to 5.
+        box: Half the side of the box that holds the regions; infinite for one latent coordinate.
+        edges: Breakpoints from -inf to inf, ``(R + 1,)``; empty for more latent coordinates.
+        vertices: Vertices of all regions, ``(V, S)``, counter-clockwise if S = 2 and in no order
+            if S is larger; empty for one latent.
+        first: Index of each region's first vertex, ``(R,)``.
+        count: Number of vertices of each region, ``(R,)``.
+        facets: Facets of the regions for three and more latent coordinates, otherwise None.
         anchors: One point of each region, ``(R, S)``.
         codes: Whether each hidden unit is positive on the region, ``(R, units)``.
         max_regions: The limit that it was made under.
@@ -44,6 +48,7 @@ class Partition:
     vertices: Array
     first: Index
     count: Index
+    facets: Facets | None
     anchors: Array
     codes: Codes
     max_regions: int
@@ -54,14 +59,15 @@ class Partition:
         cls,
         stack: AffineStack,
         *,
-        box: float = DEFAULT_BOX,
+        box: float | None = None,
         max_regions: int = DEFAULT_MAX_REGIONS,
     ) -> Partition:
         """Find the regions of a generator.
 
         Args:
             stack: The generator.
-            box: Half the side of the box for two latent coordinates, in prior standard deviations.
+            box: Half the side of the box for two and more latent coordinates, in prior standard
+                deviations; see :func:`default_box` for what None means.
             max_regions: Most regions allowed.
 
         Returns:
@@ -69,7 +75,7 @@ class Partition:
 
         Raises:
             RegionLimitError: If there are more regions than allowed.
-            LatentDimensionError: If the latent dimension is neither 1 nor 2.
+            LatentDimensionError: If there are more than 5 latent coordinates.
         """
         return find_partition(fold(stack), box, max_regions)
 
@@ -96,16 +102,22 @@ class LatentRegions:
     """Regions in the model's own latent coordinates, for pictures and checks.
 
     Attributes:
-        breakpoints: Kinks of a generator with one latent, ``(R - 1,)``; empty for two.
-        polygons: Vertices of each polygon ``(V_r, 2)``, counter-clockwise; empty for one latent.
+        breakpoints: Kinks of a generator with one latent, ``(R - 1,)``; empty for more.
+        cells: Vertices of each region ``(V_r, S)``, counter-clockwise if S = 2 and in no order if
+            S is larger; empty for one latent.
         matrices: A of g(z) = A z + b on each region, ``(R, D, S)``.
         offsets: b, ``(R, D)``.
     """
 
     breakpoints: Tensor
-    polygons: tuple[Tensor, ...]
+    cells: tuple[Tensor, ...]
     matrices: Tensor
     offsets: Tensor
+
+    @property
+    def polygons(self) -> tuple[Tensor, ...]:
+        """The cells of a generator with two latents ``(V_r, 2)``; empty for any other."""
+        return self.cells if self.matrices.shape[-1] == 2 else ()
 
 
 def fingerprint(folded: FoldedGenerator) -> str:
@@ -117,23 +129,37 @@ def fingerprint(folded: FoldedGenerator) -> str:
     return digest.hexdigest()
 
 
-def find_partition(folded: FoldedGenerator, box: float, max_regions: int) -> Partition:
+def default_box(latent_dim: int) -> float:
+    """Half the side of the first box: 16 for two latents, 8 for more, where each cell costs."""
+    return 16.0 if latent_dim <= 2 else 8.0
+
+
+def find_partition(folded: FoldedGenerator, box: float | None, max_regions: int) -> Partition:
     """Find the regions of a folded generator; see :meth:`Partition.of`."""
-    none = np.zeros(0, dtype=np.int64)
-    if folded.latent_dim == 1:
+    dim = folded.latent_dim
+    if dim > MAX_LATENT_DIM:
+        raise LatentDimensionError(
+            f"Affine regions are enumerated for 1 to {MAX_LATENT_DIM} latent dimensions, but this "
+            f"generator has {dim}; guides.LineGibbs draws from the exact posterior in any."
+        )
+    none, box = np.zeros(0, dtype=np.int64), default_box(dim) if box is None else box
+    edges, vertices, first, count, facets = np.zeros(0), np.zeros((0, dim)), none, none, None
+    if dim == 1:
         edges, codes = intervals.sweep(folded, max_regions)
         anchors, box = intervals.anchors_of(edges)[:, None], np.inf
-        vertices, first, count = np.zeros((0, 2)), none, none
-    else:
+    elif dim == 2:
         vertices, first, count, codes = polygons.cut(folded, box, max_regions)
-        anchors, edges = polygons.anchors_of(vertices, first, count), np.zeros(0)
+        anchors = polygons.anchors_of(vertices, first, count)
+    else:
+        vertices, first, count, codes, anchors, facets = polytopes.cut(folded, box, max_regions)
     return Partition(
-        latent_dim=folded.latent_dim,
+        latent_dim=dim,
         box=box,
         edges=edges,
         vertices=vertices,
         first=first,
         count=count,
+        facets=facets,
         anchors=anchors,
         codes=codes,
         max_regions=max_regions,
@@ -149,7 +175,7 @@ def latent_regions(partition: Partition, folded: FoldedGenerator) -> LatentRegio
         folded: The generator that they belong to.
 
     Returns:
-        Breakpoints or polygons, and the affine maps of g.
+        Breakpoints or cells, and the affine maps of g.
     """
     value, jacobian, _ = output_maps(folded, partition.anchors, partition.codes)
     if folded.basis is not None:
@@ -172,7 +198,7 @@ def latent_regions(partition: Partition, folded: FoldedGenerator) -> LatentRegio
     )
     return LatentRegions(
         breakpoints=from_numpy(np.ascontiguousarray(breakpoints)),
-        polygons=tuple(from_numpy(np.ascontiguousarray(c)) for c in corners),
+        cells=tuple(from_numpy(np.ascontiguousarray(c)) for c in corners),
         matrices=from_numpy(np.ascontiguousarray(matrices.transpose(0, 2, 1))),
         offsets=from_numpy(offsets),
     )

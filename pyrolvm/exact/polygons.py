@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from pyrolvm.exact.errors import RegionLimitError
+from pyrolvm.exact.errors import too_many_regions
 from pyrolvm.exact.folding import Array, FoldedGenerator
 from pyrolvm.exact.propagation import Codes, pre_activations
 
@@ -85,15 +85,7 @@ def cut(folded: FoldedGenerator, box: float, limit: int) -> tuple[Array, Index, 
                 x, y, first, count, codes, column, anchors, value, jacobian, limit
             )
             if len(first) > limit:
-                raise _too_many(len(first), limit, column + done, units)
+                size = 16 * len(x) / len(first) + 16 + units
+                raise too_many_regions(len(first), limit, column + done, units, 2, size)
         column += width
     return np.stack([x, y], 1), first, count, codes
-
-
-def _too_many(found: int, limit: int, done: int, units: int) -> RegionLimitError:
-    estimate = int(found * (units / max(done, 1)) ** 2)
-    return RegionLimitError(
-        f"The exact engine may hold {limit} polygons (max_regions), but {done} of {units} hidden "
-        f"units already make {found}; expect about {estimate} in all. Raise max_regions, or use a "
-        "smaller generator."
-    )

@@ -10,10 +10,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pyrolvm.exact import line_distribution
 from pyrolvm.exact.density import log_density
 from pyrolvm.exact.errors import ObservationError
 from pyrolvm.exact.expectation import Expectation
 from pyrolvm.exact.folding import Array, FoldedGenerator, to_numpy
+from pyrolvm.exact.line_distribution import HighestDensity
+from pyrolvm.exact.line_queries import LineQueries
 from pyrolvm.exact.partition import LatentRegions, Partition, latent_regions
 from pyrolvm.exact.sampling import draw
 
@@ -44,7 +47,7 @@ class RegionProbabilities:
 
 
 @dataclass(frozen=True)
-class PiecewisePosterior:
+class PiecewisePosterior(LineQueries):
     """p(z | x_n) of a piecewise-affine generator: Gaussians cut to disjoint regions.
 
     Made by :func:`~pyrolvm.exact.solve`. Tensors are float64 on the device of x, without a graph.
@@ -164,6 +167,29 @@ class PiecewisePosterior:
         found = self.expectation
         values = log_density(self.folded, found.reduced, found.log_evidence, points)
         return self._tensor(values.reshape(z.shape[:-1])).to(z.device)
+
+    def log_tails(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Log P(Z <= z | x_n) and log P(Z > z | x_n) for one latent, nats, each ``(..., N)``."""
+        return line_distribution.log_tails(self, z)
+
+    def icdf(self, probability: Tensor) -> Tensor:
+        """Points z with given P(Z <= z | x_n), for one latent, ``(..., N)``."""
+        return line_distribution.icdf(self, probability)
+
+    def highest_density(self, mass: float) -> HighestDensity:
+        """Smallest sets of one latent that hold a given probability.
+
+        Args:
+            mass: Probability of each set, strictly between 0 and 1.
+
+        Returns:
+            For each datum a union of intervals.
+
+        Raises:
+            LatentDimensionError: If there are more latent coordinates.
+            ProbabilityError: If the mass is out of range.
+        """
+        return line_distribution.highest_density(self, mass)
 
     def sample(self, num: int, generator: torch.Generator | None = None) -> Tensor:
         """Draw exactly and independently.

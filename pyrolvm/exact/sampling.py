@@ -6,6 +6,7 @@ import numpy as np
 
 from pyrolvm.exact.expectation import Expectation
 from pyrolvm.exact.folding import Array
+from pyrolvm.exact.kernels import sampler
 from pyrolvm.exact.threads import run_in_threads
 
 
@@ -20,23 +21,14 @@ def draw(found: Expectation, num: int, seed: int) -> Array:
     Returns:
         Whitened points, ``(num, N, S)``.
     """
-    from pyrolvm.exact.sampling_kernel import draw_intervals, draw_polygons
-
-    g, partition = found.geometry, found.partition
-    size, dim = len(found.log_evidence), partition.latent_dim
-    out = np.empty((num, size, dim))
+    kernel, arrays = sampler(found.geometry, found.partition)
+    size = len(found.log_evidence)
+    out = np.empty((num, size, found.partition.latent_dim))
 
     def run(begin: int, end: int) -> None:
         y = found.reduced[begin:end]
         offsets = found.offsets[begin : end + 1]
-        shared = (seed, begin, num, y, offsets, found.region, found.probability)
-        if dim == 1:
-            draw_intervals(*shared, g.values, g.anchors, g.basis, g.factor, g.corners, out)
-        else:
-            draw_polygons(
-                *shared, g.values, g.anchors, g.basis, g.inverse, g.corners,
-                partition.first, partition.count, out,
-            )  # fmt: skip
+        kernel(seed, begin, num, y, offsets, found.region, found.probability, *arrays, out)
 
     run_in_threads(run, size, max(1, 1000 // max(1, num)))
     return out

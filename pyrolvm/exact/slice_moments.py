@@ -24,6 +24,9 @@ from pyrolvm.exact.special import (
     interval_moments,
 )
 
+# An edge is upright, up to rounding, if it spans no more of s than this share of its place.
+UPRIGHT = 4e-15
+
 
 @njit(cache=True, nogil=True)
 def slicing_axis(x, y, size, px, py):
@@ -90,11 +93,17 @@ def span(s, u, size, at):
     for i in range(size):
         j = i + 1 if i + 1 < size else 0
         if s[i] <= at < s[j]:
-            b0 = (u[j] - u[i]) / (s[j] - s[i])
-            a0 = u[i] - b0 * s[i] if abs(s[i]) < abs(s[j]) else u[j] - b0 * s[j]
+            if s[j] - s[i] <= UPRIGHT * (abs(s[i]) + abs(u[i])):
+                a0, b0 = max(u[i], u[j]), 0.0
+            else:
+                b0 = (u[j] - u[i]) / (s[j] - s[i])
+                a0 = u[i] - b0 * s[i] if abs(s[i]) < abs(s[j]) else u[j] - b0 * s[j]
         elif s[j] <= at < s[i]:
-            b1 = (u[j] - u[i]) / (s[j] - s[i])
-            a1 = u[i] - b1 * s[i] if abs(s[i]) < abs(s[j]) else u[j] - b1 * s[j]
+            if s[i] - s[j] <= UPRIGHT * (abs(s[i]) + abs(u[i])):
+                a1, b1 = min(u[i], u[j]), 0.0
+            else:
+                b1 = (u[j] - u[i]) / (s[j] - s[i])
+                a1 = u[i] - b1 * s[i] if abs(s[i]) < abs(s[j]) else u[j] - b1 * s[j]
     return a0, b0, a1, b1
 
 
@@ -137,9 +146,10 @@ def slice_moments(x, y, size, px, py):
         thick = 0.5 * REACH / max(distance, 4.0)
         for k in range(number - 1):
             left, right = cuts[k], cuts[k + 1]
-            if not right > left:
+            middle = 0.5 * (left + right)
+            if not left < middle < right:
                 continue
-            a0, b0, a1, b1 = span(s, u, size, 0.5 * (left + right))
+            a0, b0, a1, b1 = span(s, u, size, middle)
             # a thin end of the slab is a boundary layer of its own
             slope = b1 - b0
             inner = left

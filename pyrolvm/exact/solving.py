@@ -11,7 +11,6 @@ from pyrolvm.exact.expectation import expect
 from pyrolvm.exact.folding import fold, observations
 from pyrolvm.exact.mixture_posterior import MixturePosterior
 from pyrolvm.exact.partition import (
-    DEFAULT_BOX,
     DEFAULT_MAX_REGIONS,
     Partition,
     find_partition,
@@ -25,7 +24,7 @@ def solve(
     x: Tensor,
     *,
     partition: Partition | Sequence[Partition] | None = None,
-    box: float = DEFAULT_BOX,
+    box: float | None = None,
     max_regions: int = DEFAULT_MAX_REGIONS,
 ) -> PiecewisePosterior | MixturePosterior:
     r"""Compute p(z | x_n) and log p(x_n) exactly, in float64.
@@ -37,20 +36,20 @@ def solve(
     one are left out.
 
     Args:
-        stack: The generator; one or two latent coordinates.
+        stack: The generator; one to five latent coordinates.
         x: Observations, ``(N, D)``, any dtype and device.
         partition: Regions from an earlier call (``Partition.of(stack)`` or
             ``posterior.partition``) with the same hidden layers and prior; one for each component
             of a mixture.
-        box: Half the side of the first box in two dimensions, in prior standard deviations; it
-            grows where the data need more.
+        box: Half the side of the first box in two and more dimensions, in prior standard
+            deviations; by default 16 in two and 8 in more. It grows where the data need more.
         max_regions: Most regions allowed.
 
     Returns:
         The posterior; nothing in it carries a graph.
 
     Raises:
-        LatentDimensionError: If the latent dimension is neither 1 nor 2.
+        LatentDimensionError: If there are more than 5 latent coordinates.
         ObservationError: If x has the wrong shape or is not finite.
         GeneratorError: If a parameter is not finite or a scale not positive.
         RegionLimitError: If there are more regions than allowed.
@@ -98,7 +97,7 @@ def one_each(
 
 
 def solve_one(
-    stack: AffineStack, x: Tensor, partition: Partition | None, box: float, max_regions: int
+    stack: AffineStack, x: Tensor, partition: Partition | None, box: float | None, max_regions: int
 ) -> PiecewisePosterior:
     """Solve under a single Gaussian prior; see :func:`solve`."""
     folded = fold(stack)

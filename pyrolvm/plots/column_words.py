@@ -23,6 +23,23 @@ AXIS_LABELS = {
     "evidence_loss": "log p(x) lost to the truth, nats a datum",
     "marginal_gap": "KL of the chain's end, nats a datum",
     "information": "information, nats",
+    "train_nll": "training −log p(x), nats a datum",
+    "nll": "held-out −log p(x), nats a datum",
+    "overfitting": "held-out less training, nats a datum",
+    "behind_best": "log p(x) behind the best, nats a datum",
+    "seconds_training": "processor seconds",
+    "imputation_rmse": "error of hidden entries (RMSE)",
+    "imputation_baseline": "error of the training mean (RMSE)",
+    "observed_log_evidence": "log p of observed entries, nats a datum",
+    "auroc": "area under the ROC curve",
+    "auroc_baseline": "area under the ROC curve, distance to the mean",
+    "mode_entropy": "entropy of the posterior's modes, nats",
+    "missing": "share of entries that are hidden",
+    "model.width": "width of the generator's hidden layers",
+    "model.latent_dim": "latent dimensions",
+    "model.prior_components": "prior components",
+    "learner": "learner",
+    "problem": "data and layers",
 }
 SHARES = ("tv", "tv_share", "bc2", "khat_share")
 """Figures that lie between 0 and 1."""
@@ -58,6 +75,8 @@ def value_label(column: str | None, value: str) -> str:
     ('slope 0.5', 'full')
     >>> value_label("guide.depth", "2.0"), value_label("information", "0.0")
     ('2 hidden layers', 'noise as given')
+    >>> value_label("missing", "0.25")
+    '25 % hidden'
     """
     if column is None:
         return value
@@ -67,6 +86,8 @@ def value_label(column: str | None, value: str) -> str:
         return value
     if column == "information":
         return f"{number:g} nats of information" if number else "noise as given"
+    if column == "missing":
+        return f"{number:.0%} hidden".replace("%", " %")
     if column == "guide.depth":
         return worded("num_hidden layers", number)
     return worded(column.rsplit(".", maxsplit=1)[-1], number)

@@ -1,8 +1,17 @@
 """The figures that a study asks for, from its table.
 
-A study file names each in a block ``[[figure]]``: its ``kind``, for a sweep the columns of its
-axes, and with ``where`` the rows that it shows. A study that names none gets an encoder budget
-where its table has one to show.
+A study file names each in a block ``[[figure]]``: its ``kind``, the columns of its axes, and with
+``where`` the rows that it shows. Kinds:
+
+- ``sweep``: means against a setting (``x``, ``y``, and the other keys of
+  :class:`pyrolvm.plots.sweep.SweepAxes`);
+- ``strips``: every run as a dot, with medians (``x``, ``row``, ``panel``, and ``also``: further
+  columns of its table);
+- ``gaps-by-modes``: the gap of every datum against the modes of its exact posterior;
+- ``encoder-budget`` and ``folding``.
+
+A study that names none gets an encoder budget where its table has one to show. Besides the columns
+of the table there are those of :data:`pyrolvm.plots.study_rows.DERIVED`.
 """
 
 from __future__ import annotations
@@ -11,14 +20,21 @@ import dataclasses
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from matplotlib.figure import Figure
 
 from pyrolvm.core.errors import SettingError, UnknownNameError
 from pyrolvm.plots.encoder_budget import NEEDED, encoder_budget, with_parameters
+from pyrolvm.plots.gaps_by_modes import gaps_by_modes, of_guides
+from pyrolvm.plots.strips import strips
+from pyrolvm.plots.study_rows import (
+    DERIVED,
+    STRIP_COLUMNS,
+    rows_of,
+    strip_columns,
+    with_covered_modes,
+)
 from pyrolvm.plots.sweep import SweepAxes, sweep, sweep_axes
 from pyrolvm.plots.theme import WIDE, ThemeName
-from pyrolvm.studies.labels import labels
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,6 +46,8 @@ DEFAULT = {
 }
 COMMON_KEYS = ("name", "kind", "title", "where")
 SWEEP_KEYS = tuple(field.name for field in dataclasses.fields(SweepAxes))
+OWN_KEYS = {"sweep": SWEEP_KEYS, "strips": (*STRIP_COLUMNS, "also")}
+"""Keys that a kind has besides those of all kinds."""
 FOLDING = SweepAxes(
     x="guide.num_components",
     y="approximation_gap",
@@ -45,6 +63,7 @@ def study_figures(
     theme: ThemeName = "light",
     *,
     width: float = WIDE,
+    per_datum: pd.DataFrame | None = None,
 ) -> dict[str, Figure]:
     """Draw what a study asks for; a figure without any rows yet is left out.
 
@@ -53,6 +72,8 @@ def study_figures(
         wanted: Its blocks ``[[figure]]``; where there are none, :func:`default_figures`.
         theme: ``"light"`` or ``"dark"``.
         width: Inches.
+        per_datum: Figures of every scored row, :meth:`pyrolvm.studies.StudyResult.per_datum`;
+            figures that show them are left out without.
 
     Returns:
         Figures by name.
@@ -63,25 +84,38 @@ def study_figures(
     """
     return {
         block["name"]: _KINDS[block["kind"]](rows, block, theme, width)
-        for block, rows in shown_blocks(frame, wanted)
+        for block, rows in shown_blocks(frame, wanted, per_datum)
     }
 
 
 def shown_blocks(
-    frame: pd.DataFrame, wanted: Sequence[Mapping[str, Any]]
+    frame: pd.DataFrame,
+    wanted: Sequence[Mapping[str, Any]],
+    per_datum: pd.DataFrame | None = None,
 ) -> list[tuple[Mapping[str, Any], pd.DataFrame]]:
     """The blocks that have rows to show, each with its rows; an empty table shows nothing.
 
     Args:
         frame: The table of the study.
         wanted: Its blocks ``[[figure]]``; where there are none, :func:`default_figures`.
+        per_datum: See :func:`study_figures`.
     """
     check_figures(wanted)
     if frame.empty:
         return []
     blocks = wanted or default_figures(frame)
-    pairs = [(block, rows_of(frame, block)) for block in blocks]
+    pairs = [(block, _rows(frame, block, per_datum)) for block in blocks]
     return [(block, rows) for block, rows in pairs if not rows.empty]
+
+
+def _rows(
+    frame: pd.DataFrame, block: Mapping[str, Any], per_datum: pd.DataFrame | None
+) -> pd.DataFrame:
+    """What a figure shows: cells, or their data."""
+    rows = rows_of(frame, block)
+    if block["kind"] != "gaps-by-modes":
+        return rows
+    return rows.iloc[:0] if per_datum is None else of_guides(rows, per_datum)
 
 
 def default_figures(frame: pd.DataFrame) -> tuple[Mapping[str, Any], ...]:
@@ -108,7 +142,7 @@ def check_figures(
         kind = block.get("kind", "")
         if kind not in _KINDS:
             raise UnknownNameError("kind of figure", str(kind), _KINDS)
-        known = (*COMMON_KEYS, *SWEEP_KEYS) if kind == "sweep" else COMMON_KEYS
+        known = (*COMMON_KEYS, *OWN_KEYS.get(kind, ()))
         for key in block:
             if key not in known:
                 raise UnknownNameError(f"key of a figure of the kind {kind!r}", key, known)
@@ -119,29 +153,18 @@ def check_figures(
                 f"A figure of the kind {kind!r} needs {', '.join(needed)}, but "
                 f"{', '.join(missing)} is missing: {dict(block)}."
             )
-        axes = sweep_axes(block).columns if kind == "sweep" else ()
-        for name in (*axes, *block.get("where", {})):
-            if columns is not None and name not in (*columns, "generator", "family"):
+        for name in (*_columns(block), *block.get("where", {})):
+            if columns is not None and name not in (*columns, *DERIVED):
                 raise UnknownNameError(f"column in the figure {block['name']!r}", name, columns)
 
 
-def rows_of(frame: pd.DataFrame, block: Mapping[str, Any]) -> pd.DataFrame:
-    """Rows of a study's table that a figure shows: those that meet all of its ``where``.
-
-    They get the columns ``generator`` and ``family``, short names of model and guide. An encoder
-    budget shows guides with parameters only.
-
-    Raises:
-        UnknownNameError: If the table lacks a column.
-    """
-    for column, wanted in block.get("where", {}).items():
-        if column not in frame.columns:
-            raise UnknownNameError("column of the study's table", column, frame.columns)
-        values = wanted if isinstance(wanted, list) else [wanted]
-        frame = frame[frame[column].isin(values)]
-    if block["kind"] == "encoder-budget":
-        frame = with_parameters(frame)
-    return frame.assign(generator=labels(frame, "model"), family=labels(frame, "guide"))
+def _columns(block: Mapping[str, Any]) -> tuple[str, ...]:
+    """Columns that a figure needs, apart from those that its kind always needs."""
+    if block["kind"] == "sweep":
+        return sweep_axes(block).columns
+    if block["kind"] == "strips":
+        return (*strip_columns(block).values(), *block.get("also", ()))
+    return ()
 
 
 def figure_title(block: Mapping[str, Any]) -> str:
@@ -162,31 +185,22 @@ def _sweep(frame: pd.DataFrame, block: Mapping[str, Any], theme: ThemeName, w: f
     return sweep(frame, sweep_axes(block), theme, width=w)
 
 
+def _strips(frame: pd.DataFrame, block: Mapping[str, Any], theme: ThemeName, w: float) -> Figure:
+    return strips(frame, **strip_columns(block), theme=theme, width=w)
+
+
+def _modes(frame: pd.DataFrame, block: Mapping[str, Any], theme: ThemeName, w: float) -> Figure:
+    return gaps_by_modes(frame, theme, width=w)
+
+
 def _folding(frame: pd.DataFrame, block: Mapping[str, Any], theme: ThemeName, w: float) -> Figure:
     return sweep(with_covered_modes(frame), FOLDING, theme, width=w)
-
-
-def with_covered_modes(frame: pd.DataFrame) -> pd.DataFrame:
-    r"""Add what covering C of 2^k equal modes costs, :math:`\max(0, \log(2^k / C))` nats.
-
-    Args:
-        frame: The table of a study of folding generators and their injective control.
-
-    Returns:
-        The table with the columns ``theory`` and ``doublings``, the logarithm of the slope.
-    """
-    import pandas as pd
-
-    unknown = pd.Series(np.nan, index=frame.index)
-    folds = frame.get("model.num_folds", unknown)
-    doublings = folds.fillna(frame.get("model.num_doublings", unknown))
-    folded = frame["model"].eq("folding") * doublings
-    floor = np.maximum(0.0, np.log(2.0**folded / frame["guide.num_components"]))
-    return frame.assign(theory=floor, doublings=doublings)
 
 
 _KINDS: dict[str, Callable[[Any, Mapping[str, Any], ThemeName, float], Figure]] = {
     "encoder-budget": _budget,
     "sweep": _sweep,
     "folding": _folding,
+    "strips": _strips,
+    "gaps-by-modes": _modes,
 }

@@ -43,7 +43,9 @@ class SweepAxes:
         y: Column along the y-axis.
         line: Column with one line for each value; None for a single line.
         panel: Column with one panel for each value; None for a single panel.
-        reference: Column with what theory says of ``y``, drawn as crosses; None for none.
+        reference: Column with what theory says of ``y``, or with what ``y`` is to be compared to,
+            drawn as crosses; None for none.
+        reference_name: What the crosses are.
         threshold: Height of a dotted line, for what counts as close.
         log_x: Whether x is logarithmic.
         log_y: Whether y is logarithmic.
@@ -54,6 +56,7 @@ class SweepAxes:
     line: str | None = None
     panel: str | None = None
     reference: str | None = None
+    reference_name: str = "theory"
     threshold: float | None = None
     log_x: bool = True
     log_y: bool = False
@@ -140,7 +143,9 @@ def _legend(axes: SweepAxes, lines: Sequence[str], theme: Theme) -> list[Artist]
     handles = line_handles(names, theme)
     if axes.reference is not None:
         handles.append(
-            Line2D([], [], color=theme.ink, marker="x", linestyle="none", label="theory")
+            Line2D(
+                [], [], color=theme.ink, marker="x", linestyle="none", label=axes.reference_name
+            )
         )
     if axes.threshold is not None:
         label = f"threshold {axes.threshold:g}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from jinja2 import Environment, StrictUndefined
 from matplotlib.figure import Figure
@@ -13,10 +13,11 @@ from matplotlib.figure import Figure
 from pyrolvm.core.files import write_text
 from pyrolvm.plots.saving import save
 from pyrolvm.plots.study_figures import figure_title, shown_blocks, study_figures
-from pyrolvm.plots.theme import NARROW, WIDE
+from pyrolvm.plots.theme import NARROW, WIDE, ThemeName
 from pyrolvm.report.page import Picture, data_uri, pixels, style
-from pyrolvm.report.study_captions import alternative, caption
-from pyrolvm.report.study_tables import TextTable, study_tables
+from pyrolvm.report.study_captions import alternative, caption, number_of_seeds
+from pyrolvm.report.study_tables import study_tables
+from pyrolvm.report.text_table import TextTable
 from pyrolvm.studies import Study, StudyResult
 from pyrolvm.studies.frame import flattened
 
@@ -39,10 +40,11 @@ def write_study(study: Study, result: StudyResult) -> tuple[Path, list[TextTable
         The path of the page, and its tables.
     """
     frame = with_all_columns(study, result.frame)
-    light = study_figures(frame, study.figures, "light", width=WIDE)
+    per_datum = result.per_datum()
+    light = study_figures(frame, study.figures, "light", width=WIDE, per_datum=per_datum)
     for name, figure in light.items():
         save(figure, result.folder / "figures", name)
-    tables = study_tables(frame, study.figures)
+    tables = study_tables(frame, study.figures, per_datum)
     write_text(result.folder / PAGE, _render(study, result, frame, light, tables))
     return result.folder / PAGE, tables
 
@@ -78,7 +80,7 @@ def _render(
         title=study.name,
         description=study.description,
         facts=_facts(result),
-        shown=list(zip(_pictures(frame, study.figures, light), tables, strict=True)),
+        shown=list(zip(_pictures(study, result, frame, light), tables, strict=True)),
         notes=study.notes,
         tables=[*_failures(study, result), *_checks(result)],
     )
@@ -89,18 +91,23 @@ def _facts(result: StudyResult) -> list[tuple[str, str]]:
     facts = [("cells", f"{len(frame)} finished, {len(result.failures)} failed")]
     if len(frame):
         methods = ", ".join(frame["evidence_method"].str.split(" ").str[0].unique())
-        facts += [("seeds", str(frame["seed"].nunique())), ("log p(x) by", methods)]
+        facts += [("seeds", str(number_of_seeds(frame))), ("log p(x) by", methods)]
     return facts
 
 
 def _pictures(
-    frame: pd.DataFrame, wanted: Sequence[Mapping[str, Any]], light: Mapping[str, Figure]
+    study: Study, result: StudyResult, frame: pd.DataFrame, light: Mapping[str, Figure]
 ) -> list[Picture]:
+    wanted, per_datum = study.figures, result.per_datum()
+
+    def drawn_in(theme: ThemeName, width: float) -> dict[str, Figure]:
+        return study_figures(frame, wanted, theme, width=width, per_datum=per_datum)
+
     variants = {
         "light": light,
-        "dark": study_figures(frame, wanted, "dark", width=WIDE),
-        "light_narrow": study_figures(frame, wanted, "light", width=NARROW),
-        "dark_narrow": study_figures(frame, wanted, "dark", width=NARROW),
+        "dark": drawn_in("dark", WIDE),
+        "light_narrow": drawn_in("light", NARROW),
+        "dark_narrow": drawn_in("dark", NARROW),
     }
     return [
         Picture(
@@ -111,7 +118,7 @@ def _pictures(
             {variant: data_uri(drawn[block["name"]]) for variant, drawn in variants.items()},
             *pixels(light[block["name"]]),
         )
-        for block, rows in shown_blocks(frame, wanted)
+        for block, rows in shown_blocks(frame, wanted, per_datum)
     ]
 
 

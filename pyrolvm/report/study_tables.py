@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pyrolvm.plots.column_words import axis_label, cell_label
 from pyrolvm.plots.encoder_budget import CLOSE_NATS, CLOSE_TV, is_far
 from pyrolvm.plots.quantities import MISSING, count, number, with_error
-from pyrolvm.plots.study_figures import FOLDING, shown_blocks, with_covered_modes
+from pyrolvm.plots.study_figures import FOLDING, shown_blocks
+from pyrolvm.plots.study_rows import strip_columns, with_covered_modes
 from pyrolvm.plots.sweep import (
     SweepAxes,
     mean_and_error,
@@ -17,48 +17,43 @@ from pyrolvm.plots.sweep import (
     rows_with,
     sweep_axes,
 )
+from pyrolvm.report.runs_table import modes_table, runs_table
+from pyrolvm.report.text_table import TextTable
 from pyrolvm.studies.smallest import smallest_encoders
 
 if TYPE_CHECKING:
     import pandas as pd
 
-LARGER_IS_BETTER = ("tv_share", "elbo", "log_evidence", "ess", "bc2")
+LARGER_IS_BETTER = ("tv_share", "elbo", "log_evidence", "ess", "bc2", "auroc")
 
 
-@dataclass(frozen=True)
-class TextTable:
-    """A table, ready to be printed.
-
-    Args:
-        title: What it shows, with its unit.
-        headers: One a column.
-        rows: Cells as text.
-        keys: How many of the first columns say what a row is; the others hold its numbers.
-    """
-
-    title: str
-    headers: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    keys: int = 2
-
-
-def study_tables(frame: pd.DataFrame, figures: Sequence[Mapping[str, Any]]) -> list[TextTable]:
+def study_tables(
+    frame: pd.DataFrame,
+    figures: Sequence[Mapping[str, Any]],
+    per_datum: pd.DataFrame | None = None,
+) -> list[TextTable]:
     """One table for each figure of a study.
 
     Args:
         frame: The table of the study.
         figures: Its blocks ``[[figure]]``, or none for the default one.
+        per_datum: Figures of every scored row, where a figure shows them.
 
     Returns:
         For an encoder budget the smallest encoder that comes close to each generator's posterior;
-        for a sweep the means over seeds that it draws, and where they pass its threshold.
+        for a sweep the means over seeds that it draws, and where they pass its threshold; for
+        strips the median and the range of the runs; for gaps by modes the means of each class.
     """
     found = []
-    for block, rows in shown_blocks(frame, figures):
+    for block, rows in shown_blocks(frame, figures, per_datum):
         if block["kind"] == "encoder-budget":
             found.append(_smallest(rows))
         elif block["kind"] == "folding":
             found.append(_means(with_covered_modes(rows), FOLDING))
+        elif block["kind"] == "strips":
+            found.append(runs_table(rows, strip_columns(block), block.get("also", ())))
+        elif block["kind"] == "gaps-by-modes":
+            found.append(modes_table(rows))
         else:
             found.append(_means(rows, sweep_axes(block)))
     return found
@@ -108,7 +103,7 @@ def _means(frame: pd.DataFrame, axes: SweepAxes) -> TextTable:
     if axes.threshold is not None:
         headers.append(f"first at {axes.threshold:g}")
     if axes.reference is not None:
-        headers.append("theory")
+        headers.append(axes.reference_name)
     title = f"{_capital(axis_label(axes.y))}, by {axis_label(axes.x)}"
     return TextTable(title, tuple(headers), tuple(rows), max(1, len(keys)))
 
@@ -132,7 +127,8 @@ def _theory(part: pd.DataFrame, axes: SweepAxes, places: Sequence[float]) -> tup
     if axes.reference is None:
         return ()
     truth = part.groupby(axes.x)[axes.reference].mean()
-    return (" / ".join(number(float(truth[each]), 3) for each in places if each in truth.index),)
+    texts = [number(float(truth[each]), 3) for each in places if each in truth.index]
+    return (" / ".join(texts if len(set(texts)) > 1 else texts[:1]),)
 
 
 def _capital(text: str) -> str:

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from pyrolvm.report.study_tables import TextTable
+from pyrolvm.report.text_table import TextTable
 
 
 def rich_table(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,13 +12,20 @@ from pyrolvm.core import RunFolderError
 from pyrolvm.core.files import atomic
 from pyrolvm.studies.cell import Cell
 from pyrolvm.studies.further_results import FURTHER_MEANS
+from pyrolvm.studies.learning_results import LEARNED_MEANS, LEARNED_OTHERS
+from pyrolvm.studies.paired import PAIRED, with_differences
+from pyrolvm.studies.per_datum import read_per_datum
+from pyrolvm.studies.posterior_modes import MODE_FIGURES
+from pyrolvm.studies.questions import ANSWERS
 from pyrolvm.studies.results import MEANS, OTHERS
-from pyrolvm.studies.store import CONFIG, RESULT, Store
+from pyrolvm.studies.store import CONFIG, PROVENANCE, RESULT, Store
 
 if TYPE_CHECKING:
     import pandas as pd
 
 PARQUET, CSV = "frame.parquet", "frame.csv"
+SECONDS = "seconds_training"
+"""Processor time of training: the one column that another run does not repeat."""
 
 
 def make_frame(cells: Sequence[Cell], store: Store) -> pd.DataFrame:
@@ -31,8 +39,10 @@ def make_frame(cells: Sequence[Cell], store: Store) -> pd.DataFrame:
         One row a cell. ``cell`` is its hash; ``model`` and ``guide`` are names, their arguments
         ``model.<argument>`` and ``guide.<argument>`` (a list as ``64x64``, ``affine`` where it is
         empty; ``guide.width`` and ``guide.depth`` say it in numbers); the figures of
-        :func:`pyrolvm.studies.results.results`, NaN where there is none; ``checks_failed`` names
-        the checks that did not pass.
+        :func:`pyrolvm.studies.results.results` and its neighbours, NaN where there is none;
+        ``checks_failed`` names the checks that did not pass; ``behind_best`` compares generators
+        that learned from the same rows, see :mod:`pyrolvm.studies.paired`; and last
+        ``seconds_training``, processor time, which no other run repeats exactly.
 
     Raises:
         RunFolderError: If a cell cannot be read, or is not the one that its folder says.
@@ -44,7 +54,12 @@ def make_frame(cells: Sequence[Cell], store: Store) -> pd.DataFrame:
     figures = dict.fromkeys(key for _, second in rows for key in second)
     columns = _ordered([*configured, *figures])
     merged = [{**first, **second} for first, second in rows]
-    return pd.DataFrame({name: _column([row.get(name) for row in merged]) for name in columns})
+    frame = pd.DataFrame({name: _column([row.get(name) for row in merged]) for name in columns})
+    if frame.empty:
+        return frame
+    per_datum = read_per_datum(frame["cell"].tolist(), store)
+    seconds = [_seconds(key, store) for key in frame["cell"]]
+    return with_differences(frame, per_datum).assign(**{SECONDS: seconds})
 
 
 def known_columns(cells: Sequence[Cell]) -> frozenset[str]:
@@ -53,8 +68,9 @@ def known_columns(cells: Sequence[Cell]) -> frozenset[str]:
     Args:
         cells: Cells of the study.
     """
-    means = (*MEANS, *FURTHER_MEANS)
-    figures = {*means, *(f"{name}_se" for name in means), *OTHERS, "noise_scale", "checks_failed"}
+    means = (*MEANS, *FURTHER_MEANS, *LEARNED_MEANS, *ANSWERS)
+    others = (*OTHERS, *LEARNED_OTHERS, *MODE_FIGURES, *PAIRED, SECONDS)
+    figures = {*means, *(f"{name}_se" for name in means), *others, "noise_scale", "checks_failed"}
     configured = {key for cell in cells for key in flattened(cell.configuration)}
     return frozenset({"cell", *configured, *figures})
 
@@ -82,6 +98,11 @@ def _row(cell: Cell, store: Store) -> tuple[dict[str, Any], dict[str, Any]]:
     failed = ", ".join(each["check"] for each in found["checks"] if not each["passed"])
     flat = {"cell": cell.key, **flattened(cell.configuration)}
     return flat, {**found["results"], "checks_failed": failed}
+
+
+def _seconds(key: str, store: Store) -> float:
+    seconds = store.read(key, PROVENANCE).get("seconds", {})
+    return float(seconds.get("training_cpu", seconds.get("training", math.nan)))
 
 
 def flattened(configuration: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,8 +15,20 @@ COUNTED = {
     "latent_dim": "latent dimensions",
     "num_descent": "descent steps",
     "num_langevin": "Langevin steps",
+    "prior_components": "prior components",
 }
 """Arguments that count something, and what; ``num_<things>`` needs no entry."""
+AMORTIZED = "amortized"
+AS_DRAWN = "as drawn"
+"""What the generator of a cell is called that did not learn."""
+LEARNER_WORDS = {
+    "svi": "SVI with a helper",
+    "em": "safeguarded EM",
+    "em-undamped": "undamped EM",
+    "lbfgs": "L-BFGS, exact gradient",
+    "exact-adam": "Adam, exact gradient",
+}
+"""What the values of ``model_learner`` are called in figures."""
 
 
 def labels(
@@ -39,20 +51,63 @@ def labels(
     found: dict[object, str] = {}
     for name, rows in frame.groupby(what, sort=False):
         varying = [column for column in names if rows[column].nunique() > 1]
+        if name == AMORTIZED:  # is called by its family
+            varying = [column for column in varying if column != "guide.family"]
         for index, row in rows.iterrows():
             parts = [_part(column[len(prefix) :], row[column]) for column in varying]
             found[index] = ", ".join([_short(str(name), row), *filter(None, parts)])
     return pd.Series(found, dtype=object).reindex(frame.index)
 
 
+def learner_labels(frame: pd.DataFrame) -> pd.Series[str]:
+    """Name how the generator of each cell learned; ``"as drawn"`` where it did not.
+
+    Args:
+        frame: The table of a study.
+    """
+    import pandas as pd
+
+    found = [_learner(row) for _, row in frame.iterrows()]
+    return pd.Series(found, index=frame.index, dtype=object)
+
+
+def _learner(row: pd.Series[Any]) -> str:
+    if row.get("train") == "both":
+        return f"VAE, step size {row.get('learning_rate', float('nan')):g}"
+    learner = row.get("model_learner") if row.get("model_steps", 0) > 0 else None
+    return LEARNER_WORDS.get(str(learner), AS_DRAWN)
+
+
+def problem_labels(frame: pd.DataFrame) -> pd.Series[str]:
+    """Name the data and the generator's layers of each cell: ``"circle, 1-8-2"``.
+
+    Args:
+        frame: The table of a study.
+    """
+    import pandas as pd
+
+    rows = (row for _, row in frame.iterrows())
+    found = [f"{row.get('data')}, {_layers(row)}".removesuffix(", ") for row in rows]
+    return pd.Series(found, index=frame.index, dtype=object)
+
+
+def _layers(row: pd.Series[Any]) -> str:
+    """Widths of a generator's layers, from its latents to its observations."""
+    import pandas as pd
+
+    hidden = str(row.get("model.hidden", "")).replace("affine", "")
+    sizes = [row.get("latent_dim"), *filter(None, hidden.split("x")), row.get("obs_dim")]
+    return "-".join(f"{float(size):g}" for size in sizes if pd.notna(size))
+
+
 def _short(name: str, row: pd.Series[Any]) -> str:
     """Name of a guide; an encoder into a family is named by the family."""
     family = row.get("guide.family")
-    return str(family) if name == "amortized" and isinstance(family, str) else name
+    return str(family) if name == AMORTIZED and isinstance(family, str) else name
 
 
 def _part(argument: str, value: Any) -> str:
-    if value is None or value != value or argument == "family":  # noqa: PLR0124 - NaN
+    if value is None or value != value:  # noqa: PLR0124 - NaN
         return ""
     return value if isinstance(value, str) else worded(argument, float(value))
 

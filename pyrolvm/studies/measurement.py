@@ -19,7 +19,11 @@ from pyrolvm.inference.measuring import Training, is_per_datum, measure
 from pyrolvm.inference.oracle import Oracles, OracleSettings, fit_to_each
 from pyrolvm.studies.checks import checks
 from pyrolvm.studies.further_results import further_results
+from pyrolvm.studies.learning_results import learning_results
+from pyrolvm.studies.per_datum import per_datum
+from pyrolvm.studies.posterior_modes import mode_results, posterior_mode_entropy
 from pyrolvm.studies.problem import seed_for
+from pyrolvm.studies.questions import answers
 from pyrolvm.studies.results import results
 from pyrolvm.studies.training import Trained, train_pair
 
@@ -33,11 +37,13 @@ class CellMeasurement:
     Args:
         results: Figures by name; see :func:`pyrolvm.studies.results.results`.
         checks: See :func:`pyrolvm.studies.checks.checks`.
-        seconds: Wall time of each part.
+        per_datum: Arrays over the scored rows; see :mod:`pyrolvm.studies.per_datum`.
+        seconds: Wall time of each part, and the processor time of training.
     """
 
     results: dict[str, Any]
     checks: list[dict[str, Any]]
+    per_datum: dict[str, list[float | None]]
     seconds: dict[str, float]
 
 
@@ -54,10 +60,17 @@ def measure_cell(configuration: Mapping[str, Any]) -> CellMeasurement:
         measured, evidence, losses = _measured(trained, configuration)
         found = results(measured, evidence, trained, losses)
         found |= further_results(measured, evidence, trained, configuration)
+        found |= learning_results(measured, evidence, trained)
+        found |= answers(trained, configuration)
+        entropy = posterior_mode_entropy(trained, evidence)
+        found |= mode_results(entropy)
         verdicts = checks(measured, evidence, losses)
     end = time.perf_counter()
-    seconds = {"training": trained_at - start, "scoring": end - trained_at, "total": end - start}
-    return CellMeasurement(found, verdicts, seconds)
+    seconds = {
+        "training": trained_at - start, "scoring": end - trained_at, "total": end - start,
+        "training_cpu": trained.cpu_seconds,
+    }  # fmt: skip
+    return CellMeasurement(found, verdicts, per_datum(measured, entropy), seconds)
 
 
 def _measured(trained: Trained, configuration: Mapping[str, Any]) -> Any:

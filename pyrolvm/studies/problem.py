@@ -139,10 +139,23 @@ def make_rows(model: Any, configuration: Mapping[str, Any]) -> Rows:
         model = model if truth is None else truth
         train = simulate(model, size, seed_for("training rows", *numbers))
         return Rows(train, simulate(model, test_size, seed_for("test rows", *numbers)))
-    dataset = dataset_of(configuration["data"], configuration["model_seed"])
+    return _split(configuration["data"], configuration["model_seed"], test_size)
+
+
+def make_outliers(configuration: Mapping[str, Any]) -> Tensor | None:
+    """Held-out rows of the data set of a cell's outliers, shape ``(M, D)``; None without one."""
+    if not configuration["outliers"]:
+        return None
+    names = (configuration["outliers"], configuration["model_seed"])
+    return _split(*names, configuration["test_size"]).test
+
+
+def _split(data: str, model_seed: int, test_size: int) -> Rows:
+    """Rows of a data set: its own split where it has one, a random one of 80 % elsewhere."""
+    dataset = dataset_of(data, model_seed)
     if dataset.test is not None:
         return Rows(dataset.train, dataset.test[:test_size])
-    rows, scored, _ = hold_out(dataset.train, configuration["model_seed"])
+    rows, scored, _ = hold_out(dataset.train, model_seed)
     assert rows.positional is not None
     assert scored.positional is not None
     return Rows(rows.positional, scored.positional[:test_size])

@@ -24,6 +24,7 @@ from pyrolvm.core.randomness import own_randomness
 from pyrolvm.registry import build_guide
 from pyrolvm.studies.cell import Cell
 from pyrolvm.studies.grid import expand
+from pyrolvm.studies.learners import LEARNERS, check_learner
 from pyrolvm.studies.objectives import OBJECTIVES
 from pyrolvm.studies.problem import (
     dataset_of,
@@ -32,6 +33,7 @@ from pyrolvm.studies.problem import (
     simulate,
     simulated_size,
 )
+from pyrolvm.studies.questions import check_missing, check_outliers
 from pyrolvm.studies.settings import REQUIRED, SETTINGS, check_keys, checked
 from pyrolvm.studies.source import Source, located
 from pyrolvm.studies.specification import NAME, resolved_guide, resolved_model
@@ -81,19 +83,30 @@ class _Resolver:
             width, digest = self._once(_facts, found["data"], found["model_seed"])
         with _Placed(self.source, number, "model", given["model"]):
             model = self._once(resolved_model, given["model"], width)
-            self._once(
-                _check_model, model, found["data"], found["train"], found["model_steps"] > 0
-            )
+            by_helper = found["model_steps"] > 0 and LEARNERS[found["model_learner"]] is None
+            self._once(_check_model, model, found["data"], found["train"], by_helper)
         truth = given.get("truth", SETTINGS["truth"].default)
         with _Placed(self.source, number, "truth", truth):
             found["truth"] = self._once(_resolved_truth, truth, model, found["data"])
         with _Placed(self.source, number, "information"):
             _check_information(found["information"], model)
+        self._check_questions(found, model, number)
         with _Placed(self.source, number, "guide", given["guide"]):
             guide = self._once(resolved_guide, given["guide"])
             self._once(_check_pair, model, guide, found["objective"])
         resolved = {"model": model, "guide": guide, **found}
-        return {**resolved, "data_digest": digest} if digest else resolved
+        digests = {"data_digest": digest, "outliers_digest": _digest(found["outliers"])}
+        return resolved | {key: value for key, value in digests.items() if value}
+
+    def _check_questions(self, found: Mapping[str, Any], model: dict[str, Any], n: int) -> None:
+        """Check the settings that need an exact likelihood."""
+        with _Placed(self.source, n, "model_learner"):
+            self._once(_check_learner, model, found["model_learner"], found["model_steps"])
+        with _Placed(self.source, n, "missing"):
+            self._once(_check_missing, model, found["missing"])
+        with _Placed(self.source, n, "outliers"):
+            names = (found["outliers"], found["data"], found["model_seed"])
+            self._once(_check_outliers, model, *names)
 
     def _once(self, function: Any, *arguments: Any) -> Any:
         """Call a function once for each set of arguments."""
@@ -131,9 +144,13 @@ def _facts(data: str, model_seed: int) -> tuple[int | None, str]:
     """Width of a data set, None for simulated data; and the digest of a file."""
     if simulated_size(data) is not None:
         return None, ""
+    return dataset_of(data, model_seed).dim, _digest(data)
+
+
+def _digest(data: str) -> str:
+    """Digest of a data set that is a file; empty for others."""
     path = Path(data)
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()[:16] if path.is_file() else ""
-    return dataset_of(data, model_seed).dim, digest
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16] if path.is_file() else ""
 
 
 def _resolved_truth(given: Any, model: dict[str, Any], data: str) -> Any:
@@ -157,7 +174,23 @@ def _check_information(nats: float, model: dict[str, Any]) -> None:
         )
 
 
-def _check_model(table: dict[str, Any], data: str, train: str, is_fitted: bool) -> None:
+def _check_learner(table: dict[str, Any], learner: str, steps: int) -> None:
+    if LEARNERS[learner] is not None:
+        check_learner(learner, make_generator({"model": table, "model_seed": 0}), steps)
+
+
+def _check_missing(table: dict[str, Any], share: float) -> None:
+    if share:
+        check_missing(make_generator({"model": table, "model_seed": 0}))
+
+
+def _check_outliers(table: dict[str, Any], outliers: str, data: str, model_seed: int) -> None:
+    if outliers:
+        model = make_generator({"model": table, "model_seed": 0})
+        check_outliers(outliers, data, model_seed, model)
+
+
+def _check_model(table: dict[str, Any], data: str, train: str, by_helper: bool) -> None:
     """Build a generator, and let it see a few rows."""
     configuration = {"model": table, "model_seed": 0}
     model = _built(table["name"], make_generator, configuration)
@@ -168,7 +201,7 @@ def _check_model(table: dict[str, Any], data: str, train: str, is_fitted: bool) 
         for rows in (dataset.train, dataset.test):
             if rows is not None:
                 model.check_data(Data.of(rows))
-    if is_fitted:
+    if by_helper:
         with own_randomness():
             build_guide("amortized", {"family": "full"}, model)
     if train == "both" and not isinstance(model, torch.nn.Module):

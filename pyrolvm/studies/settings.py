@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pyrolvm.core.errors import SettingError, UnknownNameError
+from pyrolvm.studies.learners import LEARNERS
 from pyrolvm.studies.objectives import OBJECTIVES
 
 REQUIRED = object()
@@ -25,6 +26,7 @@ class Setting:
         meaning: One line for the user.
         kind: Type of the value; None for a specification, which is read elsewhere.
         least: The smallest number that makes sense.
+        below: A number that it has to stay below.
         choices: The words that it takes.
     """
 
@@ -33,6 +35,7 @@ class Setting:
     kind: type[int] | type[float] | type[str] | None = None
     least: float = -math.inf
     choices: tuple[str, ...] = ()
+    below: float = math.inf
 
 
 SETTINGS: dict[str, Setting] = {
@@ -42,7 +45,9 @@ SETTINGS: dict[str, Setting] = {
         "elbo", "what training the guide maximises or matches", str, choices=tuple(OBJECTIVES)
     ),
     "data": Setting(
-        "simulated:1000", "rows drawn from the generator, or a data set or file by name", str
+        "simulated:1000",
+        'rows drawn from the generator, or a data set ("circle", "digits:0-4") or file by name',
+        str,
     ),
     "truth": Setting("", 'another generator that the simulated rows come from, like "model"'),
     "information": Setting(
@@ -59,9 +64,23 @@ SETTINGS: dict[str, Setting] = {
     "restarts": Setting(1, "attempts from other first weights; the lowest loss is kept", int, 1),
     "train": Setting("guide", "what learns", str, choices=("guide", "both")),
     "model_steps": Setting(0, "steps that the generator is fitted to the data beforehand", int, 0),
+    "model_learner": Setting(
+        "svi",
+        "how those steps are taken: with a helping encoder, or by the exact likelihood",
+        str,
+        choices=tuple(LEARNERS),
+    ),
     "test_size": Setting(200, "rows that are scored", int, 2),
     "particles": Setting(1000, "draws of the guide for each scored datum", int, 20),
     "oracle_steps": Setting(800, "steps of the best member for each datum; 0: none", int, 0),
+    "missing": Setting(
+        0.0,
+        "share of the entries of scored rows that are hidden, to be imputed",
+        float,
+        0.0,
+        below=1.0,
+    ),
+    "outliers": Setting("", "a data set whose rows are to be told from those of data", str),
 }
 
 
@@ -100,6 +119,8 @@ def checked(key: str, value: Any) -> Any:
         raise SettingError(f"{key} should be {wanted}, but it is {value!r}.")
     if kind is not str and not setting.least <= value < math.inf:
         raise SettingError(f"{key} should be at least {setting.least:g}, but it is {value!r}.")
+    if kind is not str and value >= setting.below:
+        raise SettingError(f"{key} should be below {setting.below:g}, but it is {value!r}.")
     if setting.choices and value not in setting.choices:
         raise UnknownNameError(key, value, setting.choices)
     return kind(value)

@@ -3,7 +3,8 @@
 .. code-block:: text
 
     study.json              the study that the folder belongs to
-    cells/<hash>/           config.json, result.json, provenance.json: there, so complete
+    cells/<hash>/           config.json, result.json, per_datum.json, provenance.json: there, so
+                            complete
     failed/<hash>/          config.json, error.txt
     locks/<hash>.lock       held by whoever runs the cell; the system lets go when it dies
     frame.parquet, .csv     the table
@@ -27,8 +28,8 @@ from pyrolvm.core import RunFolderError
 from pyrolvm.core.files import write_text
 from pyrolvm.studies.cell import as_text
 
-STUDY, CONFIG, RESULT, PROVENANCE, ERROR = (
-    "study.json", "config.json", "result.json", "provenance.json", "error.txt",
+STUDY, CONFIG, RESULT, PER_DATUM, PROVENANCE, ERROR = (
+    "study.json", "config.json", "result.json", "per_datum.json", "provenance.json", "error.txt",
 )  # fmt: skip
 PART = ".part"
 
@@ -112,6 +113,10 @@ class Store:
         """Write a failed cell, whole or not at all, in the place of an earlier failure."""
         shutil.rmtree(self.failure(key), ignore_errors=True)
         _write_folder(self.failure(key), files)
+
+    def holds(self, key: str, file: str) -> bool:
+        """Whether a finished cell has a file of a name; earlier versions kept fewer."""
+        return (self.cell(key) / file).is_file()
 
     def read(self, key: str, file: str) -> dict[str, Any]:
         """Read a JSON file of a finished cell.

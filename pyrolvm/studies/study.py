@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pyrolvm.core import PyroLVMError
 from pyrolvm.core.errors import SettingError, require_at_least
 from pyrolvm.studies.builtin import read_builtin
 from pyrolvm.studies.cell import Cell
 from pyrolvm.studies.frame import make_frame, save_frame
+from pyrolvm.studies.other_data import on_data
+from pyrolvm.studies.per_datum import read_per_datum
 from pyrolvm.studies.resolving import resolve
 from pyrolvm.studies.runner import Plan, check_folder, run_cells
-from pyrolvm.studies.source import Source
+from pyrolvm.studies.source import Source, located
 from pyrolvm.studies.store import PROVENANCE, Store
 from pyrolvm.studies.toml_file import DEFAULT_SIZE, StudyFile, read_study_file
 
@@ -41,10 +44,18 @@ class StudyResult:
         """Versions, machine and wall seconds of every finished cell, indexed by its hash."""
         import pandas as pd
 
-        store = Store(self.folder)
-        rows = {key: store.read(key, PROVENANCE) for key in self.frame["cell"]}
+        rows = {key: self.store.read(key, PROVENANCE) for key in self.frame["cell"]}
         flat = pd.json_normalize(list(rows.values()))
         return flat.set_index(pd.Index(list(rows), name="cell"))
+
+    def per_datum(self) -> pd.DataFrame:
+        """Figures of every scored row; see :func:`pyrolvm.studies.per_datum.read_per_datum`."""
+        return read_per_datum(self.frame["cell"].tolist() if len(self.frame) else [], self.store)
+
+    @property
+    def store(self) -> Store:
+        """The study's folder."""
+        return Store(self.folder)
 
     def __str__(self) -> str:
         return f"{len(self.frame)} cells, {len(self.failures)} failed, in {self.folder}"
@@ -108,6 +119,33 @@ class Study:
     @classmethod
     def _of(cls, file: StudyFile) -> Study:
         return cls(file.name, file.blocks, file.description, file.figures, file.notes, file.source)
+
+    def with_data(self, *data: str) -> Study:
+        """The same study on some of its data sets, or on others.
+
+        Args:
+            *data: Names or files. Those that the study names keep the blocks that name them; one
+                that it does not name takes the place of the data in every block.
+
+        Returns:
+            The study; it may share the folder of this one.
+
+        Raises:
+            SettingError: If there is none, or nothing is left of the study.
+            PyroLVMError: If a block cannot take the data, with the line.
+
+        >>> study = Study("mine", [{"model": "cpa-generator:1:4", "guide": "exact-cpa",
+        ...                         "data": ["circle", "wave"]}])
+        >>> [cell.configuration["data"] for cell in study.with_data("wave", "spiral").cells]
+        ['wave', 'spiral']
+        """
+        grid, blocks = on_data(self.grid, self.source.blocks, data)
+        study = replace(self, grid=grid, source=replace(self.source, blocks=blocks))
+        try:
+            study.cells  # noqa: B018 - reading them checks them
+        except PyroLVMError as error:
+            raise located(error, f"With the data {', '.join(data)}") from None
+        return study
 
     @cached_property
     def cells(self) -> tuple[Cell, ...]:

@@ -1,8 +1,13 @@
-"""Train the guide of a cell: restarts from other first weights, the lowest loss is kept."""
+"""Train the pair of a cell: the generator first where it says so, then the guide or both.
+
+Of several attempts from other first weights the one with the lowest loss is kept.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -15,14 +20,22 @@ from torch import Tensor
 from pyrolvm.fit import Fit, fit
 from pyrolvm.inference.measuring import is_per_datum
 from pyrolvm.inference.scoring import num_parameters
+from pyrolvm.studies.learners import LEARNERS, FittedGenerator, learn_exactly
 from pyrolvm.studies.objectives import loss_of
-from pyrolvm.studies.problem import Rows, make_generator, make_guide_for, make_rows, seed_for
+from pyrolvm.studies.problem import (
+    Rows,
+    make_generator,
+    make_guide_for,
+    make_rows,
+    seed_for,
+    simulated_size,
+)
 
 FITS_GENERATOR = (
     "model", "truth", "information", "data", "data_digest", "model_seed", "seed", "model_steps",
-    "batch_size", "test_size",
+    "model_learner", "batch_size", "test_size",
 )  # fmt: skip
-"""Settings that a fitted generator depends on; the seed draws simulated rows."""
+"""Settings that a fitted generator depends on; the seed draws simulated rows only."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +49,9 @@ class Trained:
         losses: Loss of every step in nats per datum; empty where nothing was trained.
         seconds: Wall time of this attempt's training.
         restart: Which of the attempts it is, from 0.
+        fitted: How the generator was fitted beforehand; None where it was not.
+        cpu_seconds: What all attempts cost, and fitting the generator beforehand, on all threads.
+        learns_generator: Whether this attempt trained the generator with the guide.
     """
 
     model: Any
@@ -44,6 +60,9 @@ class Trained:
     losses: Tensor
     seconds: float
     restart: int
+    fitted: FittedGenerator | None = None
+    cpu_seconds: float = 0.0
+    learns_generator: bool = False
 
     @property
     def loss(self) -> float:
@@ -62,52 +81,63 @@ def train_pair(configuration: Mapping[str, Any]) -> Trained:
         The attempt with the lowest training loss; the scored rows have no say in it.
     """
     store = pyro.get_param_store()
-    model, rows = _problem(configuration)
+    model, rows, fitted = _problem(configuration)
     best = _attempt(model, rows, configuration, 0)
-    kept = store.get_state()
+    spent, kept = best.cpu_seconds, store.get_state()
     for restart in range(1, configuration["restarts"] if len(best.losses) else 1):
         store.clear()  # parameters of programs that are not modules start anew too
         if configuration["train"] == "both":
-            model, rows = _problem(configuration)
+            model, rows, fitted = _problem(configuration)
         found = _attempt(model, rows, configuration, restart)
+        spent += found.cpu_seconds
         if found.loss < best.loss:
             best, kept = found, store.get_state()
     store.set_state(kept)
-    return best
+    spent += 0.0 if fitted is None else fitted.cpu_seconds
+    return dataclasses.replace(best, fitted=fitted, cpu_seconds=spent)
 
 
-def _problem(configuration: Mapping[str, Any]) -> tuple[Any, Rows]:
+def _problem(configuration: Mapping[str, Any]) -> tuple[Any, Rows, FittedGenerator | None]:
     """The generator and its rows; it is fitted to them first where the cell says so."""
     model = make_generator(configuration)
     rows = make_rows(model, configuration)
-    if configuration["model_steps"]:
-        used = {key: configuration[key] for key in FITS_GENERATOR if key in configuration}
-        model.load_state_dict(_fitted_generator(json.dumps(used, sort_keys=True)))
-    return model, rows
+    if not configuration["model_steps"]:
+        return model, rows, None
+    used = {key: configuration[key] for key in FITS_GENERATOR if key in configuration}
+    if simulated_size(used["data"]) is None:
+        used["seed"] = 0
+    fitted = _fitted_generator(json.dumps(used, sort_keys=True))
+    model.load_state_dict(fitted.state)
+    return model, rows, fitted
 
 
 @lru_cache(maxsize=8)
-def _fitted_generator(text: str) -> dict[str, Tensor]:
-    """Weights of a generator that was fitted to its rows; cells of one problem share them.
+def _fitted_generator(text: str) -> FittedGenerator:
+    """A generator that was fitted to its rows; cells of one problem share it.
 
     Args:
-        text: The part of the configuration that they depend on, as JSON.
+        text: The part of the configuration that it depends on, as JSON.
     """
     used = json.loads(text)
     model = make_generator(used)
     rows = make_rows(model, used)
+    seed = seed_for("fit of the generator", used["model_seed"])
+    learner, steps = used["model_learner"], used["model_steps"]
+    if LEARNERS[learner] is not None:
+        return learn_exactly(learner, model, rows.train, steps, seed)
     table = {"name": "amortized", "family": "full", "standardise": True}
-    seeds = [seed_for(what, used["model_seed"]) for what in ("helper", "fit of the generator")]
-    fit(
+    helper = seed_for("helper", used["model_seed"])
+    start = time.process_time()
+    result = fit(
         model,
-        make_guide_for(model, {"guide": table}, seeds[0], rows.train),
+        make_guide_for(model, {"guide": table}, helper, rows.train),
         rows.train,
-        steps=used["model_steps"],
+        steps=steps,
         batch_size=_batch_size(used, rows),
-        seed=seeds[1],
+        seed=seed,
         progress=False,
     )
-    return {name: value.clone() for name, value in model.state_dict().items()}
+    return FittedGenerator.of(result, False, time.process_time() - start)
 
 
 def _attempt(model: Any, rows: Rows, configuration: Mapping[str, Any], restart: int) -> Trained:
@@ -115,8 +145,13 @@ def _attempt(model: Any, rows: Rows, configuration: Mapping[str, Any], restart: 
     guide = make_guide_for(model, configuration, seed_for("first weights", *numbers), rows.train)
     learns = not is_per_datum(guide) and configuration["steps"] > 0
     if learns and (configuration["train"] == "both" or num_parameters(guide, rows.train[:2])):
-        result = _fitted(model, guide, rows, configuration, seed_for("fit", *numbers))
-        return Trained(model, guide, rows, result.losses, result.seconds, restart)
+        start = time.process_time()
+        found = _fitted(model, guide, rows, configuration, seed_for("fit", *numbers))
+        spent = time.process_time() - start
+        return Trained(
+            model, guide, rows, found.losses, found.seconds, restart, cpu_seconds=spent,
+            learns_generator=configuration["train"] == "both",
+        )  # fmt: skip
     return Trained(model, guide, rows, torch.empty(0), 0.0, restart)
 
 

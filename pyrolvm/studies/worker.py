@@ -23,7 +23,7 @@ from filelock import Timeout
 from pyrolvm.core import RunFolderError
 from pyrolvm.studies.cell import Cell, as_text
 from pyrolvm.studies.measurement import CellMeasurement, measure_cell
-from pyrolvm.studies.store import CONFIG, ERROR, PROVENANCE, RESULT, Store
+from pyrolvm.studies.store import CONFIG, ERROR, PER_DATUM, PROVENANCE, RESULT, Store
 
 State = Literal["done", "failed", "busy"]
 PACKAGES = ("pyrolvm", "torch", "pyro-ppl", "numpy")
@@ -106,11 +106,12 @@ def _run(store: Store, cell: Cell, repeats_failed: bool) -> tuple[State, float]:
     begin = time.perf_counter()
     try:
         found = measure_cell(cell.configuration)
+        files = _files(cell, found, started)
     except Exception:
         files = {CONFIG: cell.text(), ERROR: traceback.format_exc()}
         store.write_failure(cell.key, files)
         return "failed", time.perf_counter() - begin
-    store.write_cell(cell.key, _files(cell, found, started))
+    store.write_cell(cell.key, files)
     return "done", found.seconds["total"]
 
 
@@ -118,6 +119,7 @@ def _files(cell: Cell, found: CellMeasurement, started: str) -> dict[str, str]:
     return {
         CONFIG: cell.text(),
         RESULT: as_text({"results": found.results, "checks": found.checks}),
+        PER_DATUM: as_text(found.per_datum),
         PROVENANCE: as_text({**_surroundings(), "started": started, "seconds": found.seconds}),
     }
 

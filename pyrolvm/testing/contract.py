@@ -39,10 +39,11 @@ class Contract:
         self._isolation.close()
 
 
-def trace_of(program: Callable[..., Any], data: Data) -> Trace:
-    """Run a program and compute the log density of each site."""
+def trace_of(program: Callable[..., Any], data: Data, *, scored: bool = True) -> Trace:
+    """Run a program and, unless ``scored`` is false, compute the log density of each site."""
     trace = data.call(poutine.trace(program).get_trace)
-    trace.compute_log_prob()
+    if scored:
+        trace.compute_log_prob()
     return trace
 
 

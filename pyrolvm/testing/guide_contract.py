@@ -23,6 +23,7 @@ from pyrolvm.core import (
     HasPosterior,
     IncompatiblePairError,
     Model,
+    NoDensityError,
     evaluating,
     log_densities,
     require_capabilities,
@@ -47,7 +48,8 @@ class GuideContract(Contract, ABC):
     """Facts about a guide; a subclass says how to make a model and a guide for it.
 
     Override :meth:`make_data` for a model with covariates. A guide on an extended space, which has
-    no density at a given value, is compared with itself on equal random numbers instead.
+    no density at a given value, is compared with itself on equal random numbers instead. One that
+    says that it has no density is held to what it draws, and to a refusal of all that needs one.
     """
 
     @abstractmethod
@@ -70,39 +72,60 @@ class GuideContract(Contract, ABC):
     def test_samples_the_latent_sites_of_the_model(self) -> None:
         model, guide, data = self._triple()
         wanted = sample_sites(trace_of(model, data), observed=False)
-        found = sample_sites(trace_of(guide, data), observed=False)
+        found = sample_sites(trace_of(guide, data, scored=guide.has_density), observed=False)
         assert set(found) == set(wanted)
         for name, site in found.items():
             assert site["value"].shape == wanted[name]["value"].shape
 
     def test_every_site_lies_in_the_data_plate(self) -> None:
         _, guide, data = self._triple()
-        for site in sample_sites(trace_of(guide, data), observed=False).values():
+        trace = trace_of(guide, data, scored=guide.has_density)
+        for site in sample_sites(trace, observed=False).values():
             assert ("data", -1) in [(frame.name, frame.dim) for frame in site["cond_indep_stack"]]
-            assert site["log_prob"].shape == (self.size,)
+            if guide.has_density:
+                assert site["log_prob"].shape == (self.size,)
 
     def test_particles_vectorise_every_site(self) -> None:
         _, guide, data = self._triple()
-        trace = trace_of(in_particles(guide, 3), data)
+        trace = trace_of(in_particles(guide, 3), data, scored=guide.has_density)
         for site in sample_sites(trace, observed=False).values():
             assert site["value"].shape[:2] == (3, self.size)
-            assert site["log_prob"].shape == (3, self.size)
+            if guide.has_density:
+                assert site["log_prob"].shape == (3, self.size)
+
+    def test_without_a_density_scoring_is_refused(self) -> None:
+        import pytest
+
+        model, guide, data = self._triple()
+        if guide.has_density:
+            return
+        svi = SVI(model, guide, PyroOptim(torch.optim.Adam, {"lr": 0.01}), Trace_ELBO())
+        for score in (
+            lambda: log_densities(model, guide, data, num_particles=2),
+            lambda: data.call(svi.step),
+        ):
+            with pytest.raises(NoDensityError, match=f"{type(guide).__name__} .* no log q"):
+                score()
 
     def test_particles_score_like_single_runs(self) -> None:
         model, guide, data = self._triple()
-        if guide.extended_space:
-            return  # each run draws a chain of its own
+        if guide.extended_space or not guide.has_density:
+            return  # each run draws a chain of its own, or has no score
         with evaluating(model, guide):
             assert vectorises(model, guide, data.to(dtype=torch.float64), -2)
 
     def test_draws_have_finite_densities(self) -> None:
         model, guide, data = self._triple()
+        if not guide.has_density:
+            return
         terms = log_densities(model, guide, data, num_particles=20)
         assert terms.log_guide.shape == terms.log_weights.shape == (20, self.size)
         assert terms.log_weights.isfinite().all()
 
     def test_rows_are_independent(self) -> None:
         _, guide, data = self._triple()
+        if not guide.has_density:
+            return
         if guide.extended_space:
             others = torch.tensor([0, *range(2, self.size), 1])
             one, other = (self._own_log_guide(guide, rows) for rows in (data, data.rows(others)))
@@ -117,6 +140,8 @@ class GuideContract(Contract, ABC):
 
     def test_measuring_leaves_the_weights_alone(self) -> None:
         model, guide, data = self._triple()
+        if not guide.has_density:
+            return
         before = snapshot(guide)
         terms = log_densities(model, guide, data, num_particles=2)
         assert terms.log_guide.dtype == torch.float64
@@ -160,6 +185,8 @@ class GuideContract(Contract, ABC):
 
     def test_plain_pyro_trains_the_pair(self) -> None:
         model, guide, data = self._triple()
+        if not guide.has_density:
+            return
         before, model_before = snapshot(guide), snapshot(model)
         self._train(model, guide, data)
         if dict(guide.named_parameters()):
@@ -208,7 +235,9 @@ class GuideContract(Contract, ABC):
         values = self._values(guide, data)
         other = self.make(model)
         through_safetensors(guide, other)
-        self._assert_same(guide, other, data, values)
+        assert not changed(snapshot(guide), other)
+        if guide.has_density:
+            self._assert_same(guide, other, data, values)
 
     def test_predictive_draws_from_the_guide(self) -> None:
         model, guide, data = self._triple()
@@ -229,6 +258,8 @@ class GuideContract(Contract, ABC):
         model, guide, data = self._triple()
         if not isinstance(model, HasPosterior) or data.positional is None:
             return
+        if not guide.has_density:
+            return
         terms = log_densities(model, guide, data, num_particles=2000).log_weights
         with evaluating(model):
             evidence = model.log_evidence(data.positional.double())
@@ -245,6 +276,8 @@ class GuideContract(Contract, ABC):
         return model, guide, data
 
     def _train(self, model: Model, guide: Guide, data: Data) -> None:
+        if not guide.has_density:
+            return
         svi = SVI(model, guide, PyroOptim(torch.optim.Adam, {"lr": 0.01}), Trace_ELBO())
         assert all(math.isfinite(data.call(svi.step)) for _ in range(3))
 
@@ -254,7 +287,8 @@ class GuideContract(Contract, ABC):
 
     @staticmethod
     def _values(guide: Guide, data: Data) -> dict[str, Tensor]:
-        latents = sample_sites(trace_of(guide, data), observed=False)
+        trace = trace_of(guide, data, scored=guide.has_density)
+        latents = sample_sites(trace, observed=False)
         return {name: site["value"].detach() for name, site in latents.items()}
 
     @staticmethod
@@ -273,6 +307,10 @@ class GuideContract(Contract, ABC):
     def _assert_same(
         self, one: Guide, other: Guide, data: Data, values: dict[str, Tensor]
     ) -> None:
+        if not one.has_density:
+            drawn, again = (self._values(guide, data) for guide in (one, other))
+            assert all(torch.equal(value, again[name]) for name, value in drawn.items())
+            return
         if one.extended_space:
             ours, theirs = (self._own_log_guide(guide, data) for guide in (one, other))
             torch.testing.assert_close(ours, theirs, rtol=0, atol=0)

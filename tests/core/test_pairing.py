@@ -82,7 +82,7 @@ def test_a_missing_capability_is_named_before_a_limit():
         guides.ExactCPA(models.VAE(3, 4, activation="tanh"))
 
 
-@pytest.mark.parametrize(("latent_dim", "is_suggested"), [(2, True), (3, False)])
+@pytest.mark.parametrize(("latent_dim", "is_suggested"), [(5, True), (6, False)])
 def test_a_suggestion_keeps_to_the_limit(latent_dim, is_suggested):
     with pytest.raises(IncompatiblePairError) as caught:
         guides.Exact(models.CPAGenerator(latent_dim, 4))

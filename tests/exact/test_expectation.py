@@ -16,7 +16,7 @@ def test_chunks_and_pruning_change_nothing(random_stack, observe, monkeypatch, l
     x = observe(stack, 23)
     whole = solve(stack, x)
     monkeypatch.setattr(expectation, "MAX_CHUNK", 3)
-    monkeypatch.setattr(expectation, "KEEP", 1e9)
+    monkeypatch.setitem(expectation.KEEP, latent_dim, 1e9)
     parts = solve(stack, x)
     assert parts.num_pairs > whole.num_pairs
     for name in ("log_evidence", "mean", "covariance", "entropy"):

@@ -90,7 +90,7 @@ def test_no_graph_without_parameters(random_stack, observe):
     detached = AffineStack(
         tuple(w.detach() for w in stack.weights),
         tuple(b.detach() for b in stack.biases),
-        *(getattr(stack, field.name) for field in fields(stack)[2:]),
+        *(getattr(stack, field.name) for field in fields(stack)[2:] if field.init),
     )
     x = observe(stack, 4)
     value = log_evidence(detached, x, partition=Partition.of(detached))

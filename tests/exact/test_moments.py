@@ -101,3 +101,16 @@ def test_slices_keep_the_relative_accuracy_of_slivers(distance, width):
     _, radial, _, _ = interval_moments(distance, distance + (u[1] - u[0]))
     _, across, _, _ = interval_moments(-2.0, 1.0)
     assert mass == pytest.approx(radial * across, rel=1e-12 + 1e-15 * (1 + distance) / width)
+
+
+@pytest.mark.parametrize("where", [(0.0, 0.0), (0.5, 0.0), (1.0, 1.0), (0.3, 0.7), (0.0, -1e-300)])
+def test_the_origin_may_lie_on_a_vertex_or_an_edge(where):
+    """The unit square, moved so that 0 is one of its corners, on a side, inside, or next to it."""
+    x = np.array([0.0, 1.0, 1.0, 0.0]) - where[0]
+    y = np.array([0.0, 0.0, 1.0, 1.0]) - where[1]
+    near_x, near_y, _ = nearest_point(x, y, 4)
+    mass, a, b, *_ = edge_moments(x, y, 4, near_x**2 + near_y**2)
+    sides = [interval_moments(-at, 1 - at) for at in where]
+    assert mass == pytest.approx(sides[0][1] * sides[1][1], rel=1e-14)
+    assert a == pytest.approx(sides[0][2] * sides[1][1], abs=1e-15)
+    assert b == pytest.approx(sides[1][2] * sides[0][1], abs=1e-15)

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from pyrolvm.exact import Partition, solve
+from pyrolvm.exact import Partition, PartitionMismatchError, RegionLimitError, solve
 from pyrolvm.exact.edge_moments import edge_moments, nearest_point
+from pyrolvm.exact.folding import fold
+from pyrolvm.exact.partition import latent_regions
 
 
 @pytest.mark.parametrize("activation", ["relu", "leaky_relu", "abs"])
@@ -77,3 +79,37 @@ def test_identity_layers_add_no_regions(random_stack):
         plain.prior_scale_tril,
     )
     assert Partition.of(longer).num_regions == Partition.of(plain).num_regions
+
+
+@pytest.mark.parametrize(("dim", "box"), [(1, float("inf")), (2, 16.0), (3, 8.0), (4, 8.0)])
+def test_the_first_box_depends_on_the_dimension(random_stack, dim, box):
+    assert Partition.of(random_stack(dim, (3,), 3)).box == box
+
+
+@pytest.mark.parametrize("dim", [1, 2, 3, 4])
+def test_cells_are_in_the_latent_coordinates_of_the_model(random_stack, dim):
+    stack = random_stack(dim, (4,), 3, seed=3)
+    partition = Partition.of(stack)
+    regions = latent_regions(partition, fold(stack))
+    assert len(regions.polygons) == (partition.num_regions if dim == 2 else 0)
+    assert len(regions.cells) == (0 if dim == 1 else partition.num_regions)
+    assert regions.matrices.shape == (partition.num_regions, 3, dim)
+    for r, corners in enumerate(regions.cells):
+        # at the vertices, the map of the cell is the network, which is continuous
+        value = corners @ regions.matrices[r].mT + regions.offsets[r]
+        torch.testing.assert_close(value, stack.forward(corners), rtol=1e-9, atol=1e-9)
+
+
+def test_a_partition_of_other_hidden_layers_is_refused(random_stack):
+    partition = Partition.of(random_stack(3, (4,), 3, seed=1))
+    with pytest.raises(PartitionMismatchError, match="another generator"):
+        partition.check(fold(random_stack(3, (4,), 3, seed=2)))
+
+
+@pytest.mark.parametrize("dim", [2, 3, 4])
+def test_the_refusal_of_too_many_regions_tells_their_number_and_memory(random_stack, dim):
+    stack = random_stack(dim, (9, 9), 3)
+    with pytest.raises(RegionLimitError, match=r"max_regions.* of 18 .* expect about .* MiB") as e:
+        Partition.of(stack, max_regions=40)
+    estimate = float(str(e.value).split("expect about ")[1].split(" ")[0])
+    assert 0.2 < estimate / Partition.of(stack).num_regions < 5

@@ -264,9 +264,9 @@ def test_the_precision_of_the_generator_does_not_matter(random_stack, observe):
     assert posterior.sample(2).dtype == torch.float64
 
 
-def test_three_latents_are_refused(random_stack):
-    with pytest.raises(LatentDimensionError, match="has 3"):
-        solve(random_stack(3, (4,), 5), torch.zeros(2, 5))
+def test_six_latents_are_refused(random_stack):
+    with pytest.raises(LatentDimensionError, match="has 6"):
+        solve(random_stack(6, (4,), 5), torch.zeros(2, 5))
 
 
 def test_too_many_regions_are_refused_with_an_estimate(random_stack):
@@ -302,3 +302,17 @@ def test_data_too_large_for_double_precision_are_refused(size):
     net = torch.nn.Sequential(torch.nn.Linear(2, 8), torch.nn.ReLU(), torch.nn.Linear(8, 4))
     with pytest.raises(BoxError, match="Rescale the data"):
         solve(AffineStack.from_sequential(net, 0.5), size * torch.randn(5, 4))
+
+
+def test_a_generator_without_biases_is_exact_where_all_its_regions_meet(plane_quadrature):
+    """At x = 0 the posterior's mean lies on the vertex that all regions share."""
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(
+        torch.nn.Linear(2, 5, bias=False), torch.nn.ReLU(), torch.nn.Linear(5, 3, bias=False)
+    ).double()
+    stack = AffineStack.from_sequential(net.requires_grad_(False), 0.4)
+    x = torch.zeros(1, 3, dtype=torch.float64)
+    found = solve(stack, x)
+    expected = plane_quadrature(stack, x, found.regions.polygons, 0.15)
+    torch.testing.assert_close(found.log_evidence, expected.log_evidence, rtol=0, atol=1e-9)
+    torch.testing.assert_close(found.mean, expected.mean, rtol=0, atol=1e-8)

@@ -77,3 +77,43 @@ def test_contraction_looks_easy_only_where_it_takes_information_away():
     assert leaky(0.25)["gap"] < leaky(1.0)["gap"]
     fair = [leaky(slope, information=3.0)["gap"] for slope in (1.0, 0.5)]
     assert fair[1] > fair[0]
+
+
+NETS = [[8], [8, 8]]
+MEDIANS = {
+    ("circle", "8"): 1.06,
+    ("circle", "8x8"): 0.94,
+    ("wave", "8"): 0.98,
+    ("wave", "8x8"): 0.83,
+}
+"""Training negative log likelihood of safeguarded EM, median over six problems."""
+
+
+@pytest.fixture(scope="module")
+def learners(tmp_path_factory):
+    """The toy data of the study of learners, with the best of the VAE's step sizes."""
+    study = Study.builtin("em-versus-vae").with_data("circle", "wave")
+    grid = [
+        {**block, "learning_rate": 5e-3} if block.get("train") == "both" else block
+        for block in study.grid
+    ]
+    folder = tmp_path_factory.mktemp("learners")
+    frame = Study(study.name, grid).run(out=folder, n_jobs=2, progress=False).frame
+    how = frame["model_learner"].where(frame["train"] == "guide", "vae")
+    return frame.assign(how=how).set_index(["how", "data", "model.hidden"]).sort_index()
+
+
+def test_safeguarded_em_never_rises(learners):
+    assert learners.loc["em", "largest_rise"].max() == 0.0
+
+
+def test_the_undamped_update_rises_in_most_runs(learners):
+    assert (learners.loc["em-undamped", "rises"] > 0).mean() > 0.5
+
+
+@pytest.mark.parametrize("problem", MEDIANS, ids="-".join)
+def test_safeguarded_em_beats_the_best_vae_at_no_more_cost(learners, problem):
+    em, vae = (learners.loc[(how, *problem)] for how in ("em", "vae"))
+    assert em["train_nll"].median() == pytest.approx(MEDIANS[problem], abs=0.05)
+    assert em["train_nll"].median() < vae["train_nll"].median()
+    assert em["seconds_training"].median() <= vae["seconds_training"].median()

@@ -12,6 +12,7 @@ from pyrolvm.core import RunFolderError
 from pyrolvm.core.errors import SettingError
 from pyrolvm.studies import Study, worker
 from pyrolvm.studies.backends import BackendError
+from pyrolvm.studies.frame import SECONDS
 from pyrolvm.studies.store import Store
 
 FACTORY = """
@@ -53,7 +54,7 @@ def result_files(out):
     """Everything that must not depend on when and where a study ran."""
     return {
         path.relative_to(out): path.read_bytes()
-        for pattern in ("cells/*/result.json", "cells/*/config.json")
+        for pattern in ("cells/*/result.json", "cells/*/config.json", "cells/*/per_datum.json")
         for path in out.glob(pattern)
     }
 
@@ -62,7 +63,7 @@ def test_a_finished_cell_is_a_whole_folder(tiny, tmp_path):
     study = tiny()
     run(study, tmp_path)
     folder = tmp_path / "cells" / study.cells[0].key
-    names = {"config.json", "result.json", "provenance.json"}
+    names = {"config.json", "result.json", "per_datum.json", "provenance.json"}
     assert {path.name for path in folder.iterdir()} == names
     assert json.loads((folder / "config.json").read_text()) == study.cells[0].configuration
 
@@ -81,10 +82,11 @@ def test_two_processes_and_a_resumed_study_give_the_same_files(tiny, tmp_path):
     run(tiny(seed=[2, 0]), tmp_path / "resumed")
     resumed = run(study, tmp_path / "resumed")
     wanted = result_files(tmp_path / "whole")
-    assert len(wanted) == 16
+    assert len(wanted) == 24
     assert result_files(tmp_path / "parallel") == wanted
-    pd.testing.assert_frame_equal(parallel.frame, whole.frame)
-    pd.testing.assert_frame_equal(resumed.frame, whole.frame)
+    for other in (parallel, resumed):
+        frames = [each.frame.drop(columns=SECONDS) for each in (other, whole)]
+        pd.testing.assert_frame_equal(*frames)
 
 
 def test_a_larger_grid_of_the_same_name_shares_the_folder(tiny, tmp_path):
@@ -208,6 +210,22 @@ def test_provenance_says_where_and_how_long(tiny, tmp_path):
     row = run(study, tmp_path).provenance().loc[study.cells[0].key]
     assert row["versions.python"] == ".".join(map(str, sys.version_info[:3]))
     assert row["seconds.total"] >= row["seconds.training"] > 0
+    assert row["seconds.training_cpu"] > 0
+
+
+def test_a_figure_that_no_file_can_hold_fails_its_cell_only(tiny, tmp_path, monkeypatch):
+    real = worker.measure_cell
+
+    def broken(configuration):
+        found = real(configuration)
+        if configuration["seed"] == 0:
+            found.results["gap"] = float("nan")
+        return found
+
+    monkeypatch.setattr(worker, "measure_cell", broken)
+    result = run(tiny(seed=[0, 1]), tmp_path)
+    assert list(result.frame["seed"]) == [1]
+    assert "not JSON compliant" in next(iter(result.failures.values()))
 
 
 @pytest.mark.parametrize(
