@@ -5,6 +5,11 @@ rates, are trained at once by ``lvm.fit_ensemble``, one after another by ``lvm.f
 another by plain ``pyro.infer.SVI`` as a user writes it (``Trace_ELBO``, ``pyro.optim.Adam``, a
 handler for the weights). The loops are timed on a few members and scaled to 25. All take turns, so
 that a machine that gets busier slows all; times are CPU seconds of one thread.
+
+Measured on a 2-core EPYC VM (torch 2.13) at load 4 to 6: against plain SVI 19.7 times as fast
+(17.7 to 27.5) with 32 rows in a minibatch and 7.4 times (6.2 to 8.2) with 128, where half of the
+time is matrix products; against ``lvm.fit`` 15.1 and 5.5 times. Capturing and the members' own
+first steps take 1.3 s.
 """
 
 from __future__ import annotations
@@ -98,7 +103,7 @@ def milliseconds(
 
     Two lengths of training are compared, so that capturing and building do not count as steps.
     """
-    few, many = 5, 105
+    few, many = 5, 405 if members == len(GRID) else 65
     spent: list[float] = []
     for steps in (few, many):
         with own_randomness(0), cpu_seconds(spent):

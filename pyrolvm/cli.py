@@ -179,6 +179,8 @@ def study(
     scheduler: str | None = None,
     resume: bool = True,
     retry_failed: Annotated[bool, Parameter(negative=())] = False,
+    grid: int | None = None,
+    network: str = "mlp",
 ) -> None:
     """Run a study: a grid of configurations, one run folder a cell, one table.
 
@@ -190,6 +192,8 @@ def study(
     Example: pyrolvm study encoder-complexity --jobs 2 --out runs/widths
 
     Example: pyrolvm study em-versus-vae --data circle,digits
+
+    Example: pyrolvm study rate-plane --data digits --grid 5
 
     Example: pyrolvm study my_study.toml --backend dask --scheduler tcp://host:8786
 
@@ -204,10 +208,19 @@ def study(
         scheduler: Address of a Dask scheduler, for example tcp://host:8786.
         resume: Go on in a folder that has cells already; refused otherwise.
         retry_failed: Try cells again that failed before.
+        grid: Weights of each layer (rate-plane only).
+        network: mlp or conv (rate-plane only).
     """
     if study is None:
         _print_studies()
         return
+    if study == "rate-plane":
+        _rate_plane(size, data, grid, network, out)
+        return
+    if grid is not None or network != "mlp":
+        from pyrolvm.core.errors import SettingError
+
+        raise SettingError(f"--grid and --network are for rate-plane; {study} has its own grid.")
     from joblib import cpu_count
 
     from pyrolvm.plots.study_figures import check_figures
@@ -318,15 +331,31 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(2)
 
 
+def _rate_plane(
+    size: str, data: str | None, grid: int | None, network: str, out: Path | None
+) -> None:
+    from pyrolvm.report.rate_plane_command import run
+    from pyrolvm.report.rate_plane_page import task_table
+    from pyrolvm.report.terminal import print_table
+
+    plane, page = run(size, data, grid, network, out)
+    print_table(task_table(plane))
+    if size == "smoke":
+        print("Note: The smoke size shows that the study runs; its figures mean nothing yet.")
+    print(f"Page: {page}\nTable: {plane.folder / 'frame.csv'}")
+
+
 def _print_studies() -> None:
     from rich.console import Console
 
+    from pyrolvm.report.rate_plane_command import DESCRIPTION, NAME
     from pyrolvm.report.terminal import rich_table
     from pyrolvm.studies.builtin import descriptions
     from pyrolvm.studies.settings import table
 
     console = Console()
-    console.print(rich_table("Studies", ("name", "question"), list(descriptions().items())))
+    questions = {**descriptions(), NAME: DESCRIPTION}
+    console.print(rich_table("Studies", ("name", "question"), sorted(questions.items())))
     console.print(rich_table("Keys of a cell", ("key", "default", "meaning"), table()))
     print(f"A study file, with every list an axis:\n\n{STUDY_FILE}")
     print("Names of models, guides and data: pyrolvm list")

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -124,7 +125,7 @@ def fit_ensemble(
         progress: Whether to show a progress bar; a text names it.
 
     Returns:
-        The trained members. One that diverges stops alone.
+        The trained members. One that diverges stops alone, with a warning.
 
     Raises:
         SettingError: If a setting makes no sense, or no factory takes it.
@@ -161,6 +162,7 @@ def fit_ensemble(
             plan.train(group, bar)
     losses = torch.stack([member.losses for member in members])
     done = tuple(_finished(member) for member in members)
+    _warn_diverged(done)
     return EnsembleFit(done, losses, time.perf_counter() - started)
 
 
@@ -182,6 +184,17 @@ def _finished(member: Member) -> EnsembleMember:
     losses = member.losses[: member.stopped_at]
     diverged = member.stopped_at is not None
     return EnsembleMember(member.model, member.guide, losses, member.seed, member.point, diverged)
+
+
+def _warn_diverged(members: Sequence[EnsembleMember]) -> None:
+    diverged = [str(number) for number, member in enumerate(members) if member.diverged]
+    if diverged:
+        warnings.warn(
+            f"{len(diverged)} of {len(members)} members met a loss or a gradient that is not "
+            f"finite, and hold their last good state: {', '.join(diverged)}. Try a smaller "
+            "learning_rate for them, or a longer warm_up.",
+            stacklevel=3,
+        )
 
 
 def _row(member: EnsembleMember) -> dict[str, Any]:

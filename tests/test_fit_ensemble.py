@@ -8,6 +8,7 @@ import pyro.distributions as dist
 import pytest
 import torch
 from pyro.infer import RenyiELBO, Trace_ELBO, TraceMeanField_ELBO
+from pyro.infer.autoguide import AutoNormal
 from pyro.nn import PyroModule, PyroParam
 from torch import nn
 
@@ -251,7 +252,8 @@ def test_a_member_that_diverges_stops_alone(images):
 
     grid = [{"threshold": -9.0}, {"threshold": -0.0105}, {"threshold": -8.0}]
     settings = {"batch_size": None, "decay": False, "steps": 15}
-    result = ensemble(Fragile, plain_guide, images, grid=grid, **settings)
+    with pytest.warns(UserWarning, match="1 of 3 members met .* last good state: 1"):
+        result = ensemble(Fragile, plain_guide, images, grid=grid, **settings)
     good, bad, other = result.members
     assert (good.diverged, bad.diverged, other.diverged) == (False, True, False)
     assert bad.steps == 4
@@ -262,6 +264,20 @@ def test_a_member_that_diverges_stops_alone(images):
     assert good.model.weight < -0.04
     (lonely,) = ensemble(Fragile, plain_guide, images, grid=grid[2:], **settings).members
     torch.testing.assert_close(other.losses, lonely.losses, rtol=1e-4, atol=1e-4)
+
+
+def test_an_ensemble_that_diverges_at_once_is_left_as_it_was_made(images):
+    with pytest.warns(UserWarning, match="2 of 2"):
+        result = ensemble(plain_model, plain_guide, images * 1e30, batch_size=None, seeds=(0, 1))
+    with own_randomness(1):
+        fresh = plain_model()
+    assert [member.steps for member in result.members] == [0, 0]
+    assert torch.equal(result.members[1].model.decoder.weight, fresh.decoder.weight)
+
+
+def test_guides_that_set_themselves_up_in_their_first_run_are_trained(images):
+    (member,) = ensemble(plain_model, AutoNormal, images, batch_size=None).members
+    require_equal_fits(member, alone(member, plain_model, AutoNormal, images, batch_size=None))
 
 
 def test_members_of_other_shapes_are_refused_by_name(images):

@@ -64,18 +64,15 @@ def rate_plane(frame: pd.DataFrame, theme: ThemeName = "light", *, width: float 
         axes = figure.subplots()
         colors = weight_colors(frame["weight_2"].unique().tolist(), look)
         markers = _markers(frame)
-        for weight, line in means.groupby("weight_2"):
-            ordered = line.sort_values("weight_1")
-            axes.plot(
-                ordered["rate_1"], ordered["rate_2"], color=colors[float(weight)], linewidth=0.9,
-                alpha=0.6,
-            )  # fmt: skip
-        for (first, second), points in frame.groupby(["weight_1", "weight_2"]):
-            axes.plot(
-                points["rate_1"], points["rate_2"], linestyle="none", marker=markers[first],
-                markersize=5, color=colors[second], markeredgecolor=look.paper,
-                markeredgewidth=0.5,
-            )  # fmt: skip
+        for second, color in colors.items():
+            line = means[means["weight_2"] == second].sort_values("weight_1")
+            axes.plot(line["rate_1"], line["rate_2"], color=color, linewidth=0.9, alpha=0.6)
+            for first, marker in markers.items():
+                points = frame[(frame["weight_1"] == first) & (frame["weight_2"] == second)]
+                axes.plot(
+                    points["rate_1"], points["rate_2"], linestyle="none", marker=marker,
+                    markersize=5, color=color, markeredgecolor=look.paper, markeredgewidth=0.5,
+                )  # fmt: skip
         axes.margins(x=0.04, y=0.14)
         _mark_optima(axes, optima, look)
         axes.set_xlabel(RATE_1)
@@ -138,16 +135,17 @@ def _mark_optima(axes: Axes, optima: list[Optimum], look: Theme) -> None:
     places: dict[tuple[float, float], list[str]] = {}
     for one in optima:
         places.setdefault((one.rate_1, one.rate_2), []).append(one.task.short)
-    middle = sum(axes.get_xlim()) / 2
-    for (x, y), names in places.items():
-        is_left = x < middle
+    low, high = axes.get_xlim()
+    for index, ((x, y), names) in enumerate(sorted(places.items())):
+        is_left, is_above = x < low + 0.65 * (high - low), index % 2 == 0
         axes.plot(
             [x], [y], marker="o", markersize=13, markerfacecolor="none",
             markeredgecolor=look.ink, markeredgewidth=1.3,
         )  # fmt: skip
         axes.annotate(
-            "\n".join(names), (x, y), xytext=(6 if is_left else -6, 8),
-            textcoords="offset points", ha="left" if is_left else "right", va="bottom",
+            "\n".join(names), (x, y), textcoords="offset points",
+            xytext=(6 if is_left else -6, 8 if is_above else -8),
+            ha="left" if is_left else "right", va="bottom" if is_above else "top",
             color=look.ink, fontweight="bold", fontsize=SMALL + 0.5,
         )  # fmt: skip
 
@@ -168,7 +166,7 @@ def _map(place: Axes, frame: pd.DataFrame, task: Task, look: Theme) -> None:
             fontsize=SMALL - 0.5 if values.shape[1] <= 5 else SMALL - 2,
         )  # fmt: skip
     best = optimum(frame, task)
-    rows, columns = list(table.index), list(table.columns)
+    rows, columns = table.index.to_list(), [float(name) for name in table.columns.to_numpy()]
     for first, second in best.rivals:
         _frame_cell(place, columns.index(second), rows.index(first), look.muted, 0.8)
     at = columns.index(best.weight_2), rows.index(best.weight_1)

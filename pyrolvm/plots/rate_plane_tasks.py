@@ -126,10 +126,11 @@ def quality_against_rates(
         figure, places = panel_grid(len(QUALITIES), width, len(rows))
         for place, (column, rate, label) in zip(places, QUALITIES, strict=True):
             place.set_title(label, loc="left")
-            for weight, points in shown.groupby("weight_1"):
+            for weight, color in colors.items():
+                points = shown[shown["weight_1"] == weight]
                 place.plot(
                     points[rate], points[column], linestyle="none", marker="o", markersize=4,
-                    color=colors[float(weight)],
+                    color=color,
                 )  # fmt: skip
             if rate == "rate_2":
                 _scale_rate(place, 1.2 * float(frame["rate_2"].max()))

@@ -20,7 +20,7 @@ from pyrolvm.plots.saving import save
 from pyrolvm.plots.theme import NARROW, WIDE, ThemeName
 from pyrolvm.report.page import Picture, data_uri, pixels, style
 from pyrolvm.report.rate_plane_words import caveats, findings, headline, task_rows
-from pyrolvm.report.study_tables import TextTable
+from pyrolvm.report.text_table import TextTable
 
 PAGE = "rate-plane.html"
 CARDS_BELOW = 760
@@ -117,9 +117,9 @@ def rate_plane_sections(plane: RatePlane, linear: LinearPlane | None) -> list[Se
         Section(
             "quality_against_rates",
             "What do rates buy?",
-            "A point is a trained model. Reconstruction goes with the total rate; samples have "
-            "their best diversity and sharpness between a top layer that is not used and one "
-            "whose rate exceeds its information. Score = diversity × sharpness.",
+            "A point is a trained model. Above: reconstruction against the total rate, and what "
+            "the rate of z₂ exceeds its information by. Below: samples of the model as the "
+            "classifier sees them; score = diversity × sharpness.",
             "PSNR, distortion, excess rate, score, diversity and sharpness against rates.",
             lambda theme, width: quality_against_rates(frame, theme, width=width),
         ),
@@ -154,7 +154,7 @@ def _render(plane: RatePlane, sections: Sequence[Section]) -> str:
         facts=_facts(plane),
         findings=findings(plane),
         caveats=caveats(plane),
-        tasks=_task_table(plane),
+        tasks=task_table(plane),
         pictures=[_picture(section) for section in sections],
         models=_model_table(plane),
         source=plane.facts["source"],
@@ -181,7 +181,8 @@ def _facts(plane: RatePlane) -> list[tuple[str, str]]:
     ]
 
 
-def _task_table(plane: RatePlane) -> TextTable:
+def task_table(plane: RatePlane) -> TextTable:
+    """The table of tasks, for page and terminal."""
     headers = ("task", "what limits it", "where to go", "best (β₁, β₂)", "R₁ + R₂, nats", "value",
                "as good")  # fmt: skip
     return TextTable("Which region for which task", headers, task_rows(plane.optima), 3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ from pyrolvm.inference.rate_plane import (
     mean_over_seeds,
     rank_correlation,
 )
-from pyrolvm.plots.quantities import fixed, number, percent, with_error
+from pyrolvm.plots.quantities import MISSING, fixed, number, percent, with_error
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,8 +50,8 @@ def headline(optima: Sequence[Optimum]) -> str:
         places.setdefault(_pair(one), []).append(one.task.short)
     if len(places) == 1:
         return f"One pair of weights, {_pair(optima[0])}, serves all {len(optima)} tasks best."
-    said = "; ".join(f"{' and '.join(tasks)} at {place}" for place, tasks in places.items())
-    return f"No setting serves every task. Weights (β₁, β₂) that do best: {said}."
+    said = "; ".join(f"{', '.join(tasks)} at {place}" for place, tasks in places.items())
+    return f"No setting serves every task. The best weights (β₁, β₂): {said}."
 
 
 def findings(plane: RatePlane) -> list[str]:
@@ -168,7 +169,7 @@ def _means_break(frame: pd.DataFrame) -> str:
     count = int((over > 0).sum())
     if not count:
         return "No probe of mean codes lies above the bound here, though nothing forbids it."
-    worst = frame.loc[over.idxmax()]
+    worst = frame.iloc[int(over.argmax())]
     return (
         f"{count} of {len(frame)} probes of mean codes lie above it, the farthest at a rate of "
         f"{number(float(worst['rate_2']), 1)} nats: accuracy {fixed(worst['accuracy_mean'], 2)}, "
@@ -199,4 +200,4 @@ def _nats(value: float) -> str:
 
 
 def _signed(value: float) -> str:
-    return fixed(value, 2)
+    return MISSING if math.isnan(value) else fixed(value, 2)

@@ -85,9 +85,9 @@ def trained_linear_plane(
     model: HierarchicalLinearGaussian,
     grid: int | Sequence[float] = 3,
     *,
-    steps: int = 2000,
+    steps: int = 1000,
     learning_rate: float = 3e-2,
-    num_particles: int = 32,
+    num_particles: int = 16,
     seed: int = 0,
     progress: bool = True,
 ) -> pd.DataFrame:

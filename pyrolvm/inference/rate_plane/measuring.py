@@ -26,7 +26,7 @@ from pyrolvm.inference.layer_rates import layer_rates
 from pyrolvm.inference.rate_plane.yardstick import Yardstick, probe_accuracy
 from pyrolvm.models import HierarchicalVAE
 
-NUM_PARTICLES = 50
+NUM_PARTICLES = 20
 NUM_SAMPLES = 2000
 TOP, BOTTOM = "z_2", "z_1"
 

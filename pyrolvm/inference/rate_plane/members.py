@@ -92,8 +92,10 @@ def weight_grid(grid: int | Sequence[float]) -> tuple[float, ...]:
     """
     if isinstance(grid, int):
         require_at_least(2, grid=grid)
-        grid = np.geomspace(SMALLEST_WEIGHT, LARGEST_WEIGHT, grid).tolist()
-    weights = tuple(float(f"{weight:.4g}") for weight in grid)
+        wanted: Sequence[float] = np.geomspace(SMALLEST_WEIGHT, LARGEST_WEIGHT, grid).tolist()
+    else:
+        wanted = grid
+    weights = tuple(float(f"{weight:.4g}") for weight in wanted)
     if len(set(weights)) < 2 or not all(0 < weight < math.inf for weight in weights):
         raise SettingError(
             f"A rate plane needs at least 2 positive weights a layer, but they are {weights}."

@@ -47,11 +47,11 @@ class Task:
 TASKS = (
     Task("reconstruction", "psnr", "Reconstruction", "reconstruction", "PSNR", "dB"),
     Task(
-        "transmitted_code", "accuracy_drawn", "Classes from a draw of z₂", "classes, draw",
+        "transmitted_code", "accuracy_drawn", "Classes from a draw of z₂", "classes (draw)",
         "accuracy of a probe",
     ),
     Task(
-        "representation", "accuracy_mean", "Classes from the mean of z₂", "classes, mean",
+        "representation", "accuracy_mean", "Classes from the mean of z₂", "classes (mean)",
         "accuracy of a probe",
     ),
     Task("generation", "score", "Generation", "generation", "classifier score of samples"),
@@ -132,12 +132,21 @@ def optimum(frame: pd.DataFrame, task: Task) -> Optimum:
     behind = (means[task.column] - best[task.column]).abs()
     close = means[behind <= 2 * math.sqrt(2) * error].iloc[1:]
     rivals = tuple((float(row["weight_1"]), float(row["weight_2"])) for _, row in close.iterrows())
-    names = ("weight_1", "weight_2", "rate_1", "rate_2", task.column)
-    return Optimum(task, *(float(best[name]) for name in names), error, rivals)
+    return Optimum(
+        task=task,
+        weight_1=float(best["weight_1"]),
+        weight_2=float(best["weight_2"]),
+        rate_1=float(best["rate_1"]),
+        rate_2=float(best["rate_2"]),
+        value=float(best[task.column]),
+        error=error,
+        rivals=rivals,
+    )
 
 
 def rank_correlation(frame: pd.DataFrame, first: str, second: str) -> float:
-    """Return Spearman's correlation of two columns over the points of the grid."""
+    """Return Spearman's correlation of two columns over the grid; NaN where one is constant."""
     means = mean_over_seeds(frame)
-    ranks = [means[name].rank().to_numpy() for name in (first, second)]
-    return float(np.corrcoef(*ranks)[0, 1])
+    if means[first].nunique() == 1 or means[second].nunique() == 1:
+        return math.nan
+    return float(np.corrcoef(means[first].rank(), means[second].rank())[0, 1])

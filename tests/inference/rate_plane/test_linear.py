@@ -148,5 +148,5 @@ def test_one_weight_is_no_plane(model):
 def test_svi_comes_within_two_percent_of_the_closed_form(model):
     weights = [0.3, 1.0, 3.0]
     exact = linear_rate_plane(model, weights).frame
-    found = trained_linear_plane(model, weights, steps=1500, progress=False)
+    found = trained_linear_plane(model, weights, progress=False)
     assert np.abs(found[COLUMNS[2:]] / exact[COLUMNS[2:]] - 1).to_numpy().max() < 0.02

@@ -68,6 +68,10 @@ def test_rank_correlation_is_spearmans(frame):
     assert rank_correlation(frame, "rate_2", "psnr") == pytest.approx(theirs)
 
 
+def test_a_constant_has_no_rank_correlation(frame):
+    assert math.isnan(rank_correlation(frame.assign(score=1.0), "score", "psnr"))
+
+
 def test_unknown_task():
     with pytest.raises(UnknownNameError, match="generation"):
         task_named("generaton")
