@@ -12,6 +12,7 @@ the population's optimum, without sampling error in the data.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,12 +25,10 @@ from pyro.nn import PyroModule
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from pyrolvm.core.randomness import own_randomness
-from pyrolvm.fit import fit
-from pyrolvm.inference.layer_rates import layer_rates
+from pyrolvm.core import evaluating
+from pyrolvm.fit_ensemble import fit_ensemble
 from pyrolvm.inference.rate_plane.members import weight_grid
 from pyrolvm.models import HierarchicalLinearGaussian
-from pyrolvm.objectives import LayerwiseELBO
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -85,9 +84,9 @@ def trained_linear_plane(
     model: HierarchicalLinearGaussian,
     grid: int | Sequence[float] = 3,
     *,
-    steps: int = 1000,
-    learning_rate: float = 3e-2,
-    num_particles: int = 16,
+    steps: int = 1500,
+    learning_rate: float = 1e-2,
+    num_particles: int = 32,
     seed: int = 0,
     progress: bool = True,
 ) -> pd.DataFrame:
@@ -99,31 +98,36 @@ def trained_linear_plane(
         steps: Steps of Adam.
         learning_rate: Of Adam at the start.
         num_particles: Draws a row and step.
-        seed: Of the draws.
-        progress: Whether to show progress bars.
+        seed: Of the guides' starts and of the draws.
+        progress: Whether to show a progress bar.
 
     Returns:
         The columns of :class:`LinearPlane`.
     """
     import pandas as pd
 
-    x, rows, weights = population_rows(model), [], weight_grid(grid)
-    for first in weights:
-        for second in weights:
-            with own_randomness(seed):
-                guide = AffineLayers(model)
-            wanted = {"z_1": first, "z_2": second}
-            loss = LayerwiseELBO(
-                wanted, num_particles=num_particles, vectorize_particles=True, log=False
-            )
-            fit(
-                model, guide, x.to(model.scales.dtype), steps=steps, learning_rate=learning_rate,
-                train="guide", loss=loss, seed=seed, progress=progress,
-            )  # fmt: skip
-            found = layer_rates(model, guide, x, num_particles=4000, seed=seed)
-            means = (found.rates["z_1"], found.rates["z_2"], found.distortion)
-            rows.append((first, second, *(each.mean().item() for each in means)))
+    x, weights = population_rows(model), weight_grid(grid)
+    pairs = [(first, second) for first in weights for second in weights]
+    result = fit_ensemble(
+        lambda: _frozen(model),
+        AffineLayers,
+        x.to(model.scales.dtype),
+        seeds=[seed],
+        grid=[{"rate_weights": {"z_1": first, "z_2": second}} for first, second in pairs],
+        steps=steps,
+        learning_rate=learning_rate,
+        num_particles=num_particles,
+        progress="train linear plane" if progress else False,
+    )
+    rows = []
+    for pair, member in zip(pairs, result.members, strict=True):
+        rows.append((*pair, *exact_terms(model, member.guide, x)))
     return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def _frozen(model: HierarchicalLinearGaussian) -> HierarchicalLinearGaussian:
+    """A copy that does not learn."""
+    return copy.deepcopy(model).requires_grad_(False).eval()
 
 
 def population_rows(model: HierarchicalLinearGaussian) -> Tensor:
@@ -157,6 +161,52 @@ class AffineLayers(PyroModule):
             z_2 = pyro.sample("z_2", _gaussian(self.loc_2(x), self.raw_2))
             read = torch.cat([x.expand(*z_2.shape[:-1], x.shape[-1]), z_2], -1)
             pyro.sample("z_1", _gaussian(self.loc_1(read), self.raw_1))
+
+
+def exact_terms(
+    model: HierarchicalLinearGaussian, guide: AffineLayers, x: Tensor
+) -> tuple[float, float, float]:
+    """Return R_1, R_2 and the distortion of an affine guide, means over rows, without sampling.
+
+    Args:
+        model: A hierarchy of two layers.
+        guide: Its guide.
+        x: Rows, float64, shape ``(N, obs_dim)``.
+    """
+    with evaluating(model, guide):
+        top = _gaussian(guide.loc_2(x), guide.raw_2)
+        bottom = _gaussian(guide.loc_1(torch.cat([x, top.mean], -1)), guide.raw_1)
+        follows = guide.loc_1.weight[:, x.shape[-1] :]  # of the mean of z_1 as z_2 moves
+        loading, up, scale = model.loadings[0], model.loadings[1], model.scales[0]
+        noise = model.noise()
+
+        spread_2 = top.covariance_matrix
+        rate_2 = _kl(top.mean, spread_2, spread_2, torch.ones(()))
+        drift = follows - up
+        own = bottom.covariance_matrix
+        shift = bottom.mean - top.mean @ up.mT
+        rate_1 = _kl(shift, own + drift @ spread_2 @ drift.mT, own, scale)
+
+        spread = loading @ (own + follows @ spread_2 @ follows.mT) @ loading.mT
+        squares = (x - bottom.mean @ loading.mT).square().sum(-1)
+        squares = squares + spread.diagonal(dim1=-2, dim2=-1).sum(-1)
+        constant = x.shape[-1] * torch.log(math.sqrt(2 * math.pi) * noise)
+        distortion = constant + squares / (2 * noise**2)
+        return rate_1.mean().item(), rate_2.mean().item(), distortion.mean().item()
+
+
+def _kl(shift: Tensor, spread: Tensor, covariance: Tensor, scale: Tensor) -> Tensor:
+    """Mean KL to N(0, scale² I) of a Gaussian whose mean is uncertain.
+
+    Args:
+        shift: Mean of its mean.
+        spread: Its covariance plus that of its mean.
+        covariance: Its covariance.
+        scale: Of the prior.
+    """
+    dim = shift.shape[-1]
+    ratio = (spread.diagonal(dim1=-2, dim2=-1).sum(-1) + shift.square().sum(-1)) / scale**2
+    return 0.5 * (ratio - dim - torch.logdet(covariance) + 2 * dim * scale.log())
 
 
 def _gaussian(loc: Tensor, raw: Tensor) -> MultivariateNormal:

@@ -166,13 +166,14 @@ def test_data_without_classes_are_refused_before_anything_is_written(tmp_path):
     assert not (tmp_path / "p").exists()
 
 
+@pytest.fixture(scope="module")
+def plane(tmp_path_factory):
+    return run_rate_plane("digits", out=tmp_path_factory.mktemp("digits"), progress=False)
+
+
 @pytest.mark.slow
 class TestDigits:
     """What the experiment of the method says, with slack: 25 pairs of weights, two seeds."""
-
-    @pytest.fixture(scope="class")
-    def plane(self, tmp_path_factory):
-        return run_rate_plane("digits", out=tmp_path_factory.mktemp("digits"), progress=False)
 
     def test_no_model_diverged(self, plane):
         assert len(plane.frame) == 50
