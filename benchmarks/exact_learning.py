@@ -1,4 +1,23 @@
-"""Exact learning, side by side with others: ``python -m benchmarks.exact_learning``."""
+"""Exact learning, side by side with others: ``python -m benchmarks.exact_learning``.
+
+CPU seconds on one thread, compilation apart. The loop pair by pair is timed on 20 data and scaled.
+Every method of the table starts from the same weights; six seeds, 500 data, noise 0.1.
+
+Measured on a 2-core VM under load 5.5 to 8 (others' work; torch 2.13, numba 0.68): E-step with its
+sums of 1,000 data under one latent and 33 regions in 8 to 9 ms, pair by pair with scipy 43 to 51 s
+(over 5,000 times as long); 500 data at 579 polygons in 160 to 170 ms; 784 observed coordinates 1.7
+times the time of 16, and 1.1 times once the data are reduced, as in a hidden layer's line search;
+peak memory 73 MiB above the data with 10,000 and with 100,000 data at 579 polygons. Medians of the
+training NLL (nats per datum) and CPU seconds:
+
+=================  ==============  ==============  ==============  ==============
+method             circle (8,)     circle (8, 8)   wave (8,)       wave (8, 8)
+=================  ==============  ==============  ==============  ==============
+safeguarded EM     0.992, 1.0 s    0.928, 1.8 s    0.917, 1.0 s    0.875, 1.6 s
+exact L-BFGS       1.074, 1.0 s    0.969, 1.2 s    0.845, 0.7 s    0.828, 1.0 s
+VAE, rate 5e-3     2.160, 10.2 s   2.160, 11.3 s   1.068, 6.1 s    0.936, 6.8 s
+=================  ==============  ==============  ==============  ==============
+"""
 
 from __future__ import annotations
 

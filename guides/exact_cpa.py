@@ -154,7 +154,8 @@ class ExactCPA(Guide):
 
     Args:
         model: A model with an ``affine_stack`` and up to five latent dimensions. Integrals are
-            exact up to three, and come with a stated error from four on.
+            exact up to three. From four on the log evidence comes with a stated error of about
+            1e-4 nats, and a datum takes tenths of a second with some hundred regions.
 
     Raises:
         IncompatiblePairError: If the generator is not piecewise affine, its noise or prior is not

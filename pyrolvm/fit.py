@@ -55,10 +55,11 @@ class Fit:
         model: The trained model.
         guide: The trained guide.
         losses: Loss of every step in nats per datum (the negative ELBO, unless another loss was
-            given).
+            given; of ``fit_em`` and ``fit_exact`` the exact negative log likelihood).
         seconds: Wall time, resumed parts included.
         seed: Seed of the minibatches and the particles.
-        stopped_early: Whether patience ran out before all steps were taken.
+        stopped_early: Whether it ended before all steps were taken: patience ran out, or nothing
+            improved any more.
         rate_history: Rate of each layer, distortion and weights of every step, where the loss was
             a :class:`pyrolvm.objectives.LayerwiseELBO`; None elsewhere.
     """

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
-from pyrolvm.core import EvidenceError, HasPosterior, NonFiniteLossError
+from pyrolvm.core import EvidenceError, HasPosterior, NonFiniteLossError, PiecewiseAffine
 from pyrolvm.core.checkpoint import tensor_digest
 from pyrolvm.core.errors import SettingError, UnknownNameError, require_at_least, require_seed
 from pyrolvm.core.pairing import offers
@@ -159,9 +159,15 @@ def _check_settings(
 
 def _exact_guide(model: Any) -> Any:
     if not isinstance(model, nn.Module) or not has_exact_evidence(model):
+        why = (
+            f"with its {model.latent_dim} latent dimensions is none: the exact engine serves up "
+            f"to {ExactCPA.max_latent_dim}"
+            if offers(model, PiecewiseAffine)
+            else "is none"
+        )
         raise EvidenceError(
             f"fit_exact needs a module whose evidence is known exactly, but "
-            f"{getattr(model, '__name__', type(model).__name__)} is none. Train it with lvm.fit "
+            f"{getattr(model, '__name__', type(model).__name__)} {why}. Train it with lvm.fit "
             "and a guide."
         )
     return Exact(model) if offers(model, HasPosterior) else ExactCPA(model)

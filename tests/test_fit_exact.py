@@ -175,6 +175,8 @@ def test_what_it_cannot_do_is_refused(wave):
         lvm.fit_exact(models.VAE(1, 2, likelihood="bernoulli"), wave.train)
     with pytest.raises(EvidenceError, match="known exactly"):
         lvm.fit_exact(models.VAE(1, 2, activation="tanh"), wave.train)
+    with pytest.raises(EvidenceError, match=r"6 latent dimensions is none: .* up to 5"):
+        lvm.fit_exact(models.CPAGenerator(6, 2, (4,)), wave.train)
     with pytest.raises(UnknownNameError, match="lbfgs"):
         lvm.fit_exact(make(), wave.train, optimizer="bfgs")
     with pytest.raises(SettingError, match="all rows"):

@@ -208,6 +208,6 @@ plt.show()
 # polygons. The density is continuous, and bends where it crosses a border; several separate
 # hills are several readings of one image.
 #
-# **To take home.** A ReLU generator with Gaussian noise and one or two latents has a posterior
+# **To take home.** A ReLU generator with Gaussian noise and up to three latents has a posterior
 # and an evidence without any approximation. That makes it a place to learn what a guide costs:
 # in nats, as in tutorial 2, and in what the generator learns, as on the circle.

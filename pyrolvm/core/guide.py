@@ -88,12 +88,17 @@ class Guide(PyroModule, metaclass=ProgramMeta):  # type: ignore[metaclass]
             obs_dim: Width that they must have, where the guide depends on it.
 
         Raises:
-            DataError: If there are none, or their shape is another one.
+            DataError: If there are none, they are no tensor, or their shape is another one.
         """
         if x is None:
             raise DataError(
                 f"{type(self).__name__} infers latents from observations, but it was called "
                 "without. Pass x of shape (N, obs_dim); to sample from the prior, call the model."
+            )
+        if not isinstance(x, Tensor):
+            raise DataError(
+                f"{type(self).__name__} needs observations as a tensor, but got "
+                f"{type(x).__name__}. Convert them with torch.as_tensor."
             )
         if x.dim() < 2 or (obs_dim is not None and x.shape[-1] != obs_dim):
             raise DataError(

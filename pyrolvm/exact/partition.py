@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor, from_numpy
 
+from pyrolvm.core.errors import require_at_least
 from pyrolvm.exact import intervals, polygons
 from pyrolvm.exact.errors import LatentDimensionError, PartitionMismatchError
 from pyrolvm.exact.folding import Array, FoldedGenerator, fold
@@ -136,6 +137,7 @@ def default_box(latent_dim: int) -> float:
 
 def find_partition(folded: FoldedGenerator, box: float | None, max_regions: int) -> Partition:
     """Find the regions of a folded generator; see :meth:`Partition.of`."""
+    require_at_least(1, max_regions=max_regions)
     dim = folded.latent_dim
     if dim > MAX_LATENT_DIM:
         raise LatentDimensionError(

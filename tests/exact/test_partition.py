@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from pyrolvm.core.errors import SettingError
 from pyrolvm.exact import Partition, PartitionMismatchError, RegionLimitError, solve
 from pyrolvm.exact.edge_moments import edge_moments, nearest_point
 from pyrolvm.exact.folding import fold
@@ -113,3 +114,8 @@ def test_the_refusal_of_too_many_regions_tells_their_number_and_memory(random_st
         Partition.of(stack, max_regions=40)
     estimate = float(str(e.value).split("expect about ")[1].split(" ")[0])
     assert 0.2 < estimate / Partition.of(stack).num_regions < 5
+
+
+def test_a_cap_below_one_region_makes_no_sense(random_stack):
+    with pytest.raises(SettingError, match="max_regions"):
+        Partition.of(random_stack(2, (4,), 3), max_regions=0)

@@ -207,6 +207,8 @@ class TestLineGibbs(GuideContract):
         guide = LineGibbs(generator(2), warmup=5)
         with pytest.raises(DataError, match=r"shape \(N, 4\), but got \(3, 5\)"):
             guide.sample(torch.zeros(3, 5))
+        with pytest.raises(DataError, match="as a tensor, but got ndarray"):
+            guide.sample(np.zeros((3, 4)))  # type: ignore[arg-type]
         with pytest.raises(ObservationError, match="2 of 3 rows hold NaN"):
             guide.sample(torch.tensor([[0.0], [torch.nan], [torch.inf]]).expand(3, 4))
         with pytest.raises(DataError, match="need at least 4 draws"):

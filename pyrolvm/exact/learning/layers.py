@@ -34,6 +34,10 @@ from pyrolvm.exact.stack import AffineStack
 
 Change = tuple[torch.Tensor, torch.Tensor]
 
+# A unit of the last hidden layer whose mean square is below this share of the largest one (say, a
+# ReLU unit that is off for all data) tells nothing about its weights: they stay.
+DEAD = 1e-30
+
 
 @dataclass(frozen=True)
 class LayerEquations:
@@ -177,8 +181,11 @@ def _regress(
     cross = np.concatenate([error.T @ features - weight @ spread, error.sum(0)[:, None]], 1)
     last = len(stack.weights) - 1
     columns = _columns(stack, last, learning)
+    columns = columns[np.diag(gram)[columns] > DEAD * np.diag(gram).max()]
+    if not len(columns):
+        return _spread(cross[:, columns], columns, stack, last)
     gram, cross = gram[np.ix_(columns, columns)], cross[:, columns]
-    scale = np.sqrt(np.maximum(np.diag(gram), 1e-300))
+    scale = np.sqrt(np.diag(gram))
     inverse = pinvh(gram / scale / scale[:, None], rtol=1e-13)
     return _spread((cross / scale) @ inverse / scale, columns, stack, last)
 

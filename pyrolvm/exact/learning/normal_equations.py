@@ -8,7 +8,7 @@ All U and H are positive semidefinite. A small system is solved as
 from __future__ import annotations
 
 import numpy as np
-from scipy.linalg import cho_factor, cho_solve
+from scipy.linalg import cho_factor, cho_solve, eigh
 from scipy.sparse.linalg import LinearOperator, cg
 
 from pyrolvm.exact.folding import Array
@@ -47,14 +47,21 @@ def solve_summed(outer: Array, inner: Array, right: Array, penalty: float) -> Ar
 
 
 def solve_dense(outer: Array, inner: Array, right: Array, penalty: float) -> Array:
-    """Solve by a Cholesky factorisation of the Kronecker sum; see :func:`solve_summed`."""
+    """Solve by a Cholesky factorisation of the Kronecker sum; see :func:`solve_summed`.
+
+    Where rounding has left the sum indefinite, no curvature counts as less than the penalty.
+    """
     rows, columns = right.shape
     table = outer.reshape(len(outer), -1).T @ inner.reshape(len(inner), -1)
     blocks = table.reshape(rows, rows, columns, columns)
     matrix = np.ascontiguousarray(blocks.transpose(0, 2, 1, 3))
     square = matrix.reshape(right.size, right.size)
     square[np.diag_indices(right.size)] += penalty
-    solution: Array = cho_solve(cho_factor(square), right.ravel())
+    try:
+        solution: Array = cho_solve(cho_factor(square), right.ravel())
+    except np.linalg.LinAlgError:
+        values, vectors = eigh(square)
+        solution = vectors @ ((vectors.T @ right.ravel()) / np.maximum(values, penalty))
     return solution.reshape(rows, columns)
 
 

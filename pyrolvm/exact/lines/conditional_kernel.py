@@ -244,8 +244,11 @@ def draw_on_line(pieces, used, state):
                 chosen = i
                 break
         piece = pieces[chosen]
-        if uniform(state) < exp(log_weight(piece) - piece[BOUND]):
+        low, high, root = standardised(piece)
+        _, mass, _, _ = interval_moments(low, high)
+        # weight over bound without the density at the peak: far out, rounding of its logarithm is
+        # many nats, and nothing would ever be accepted
+        if not mass > 0.0 or log(uniform(state)) < LOG_ROOT_2PI + log(mass) - log_span(low, high):
             break
-    low, high, root = standardised(piece)
     s = piece[MEAN] + truncated_normal(low, high, state) / root
     return piece[SIGN] * (piece[BEGIN] + min(max(s, 0.0), piece[LENGTH]))

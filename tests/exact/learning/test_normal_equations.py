@@ -46,3 +46,18 @@ def test_directions_without_curvature_do_not_move(equations):
     right[0] = 0.0
     assert not solve_summed(outer, inner, right, 1e-8)[0].any()
     assert not solve_summed(0 * outer, inner, right, mean_curvature(0 * outer, inner)).any()
+
+
+def test_a_sum_that_rounding_made_indefinite_is_solved_all_the_same():
+    random = np.random.default_rng(0)
+    narrow = 1e8 * random.normal(size=(3, 6, 1))
+    outer = narrow @ narrow.transpose(0, 2, 1)
+    wide = 1e3 * random.normal(size=(3, 5, 2))
+    inner = wide @ wide.transpose(0, 2, 1)
+    right = (outer @ random.normal(size=(6, 5)) @ inner).sum(0)
+    square = np.einsum("roq,rij->oiqj", outer, inner).reshape(30, 30)
+    with pytest.raises(np.linalg.LinAlgError):
+        np.linalg.cholesky(square + 1e-3 * np.eye(30))
+    found = solve_dense(outer, inner, right, 1e-3)
+    rest = (outer @ found @ inner).sum(0) - right
+    assert np.abs(rest).max() < 1e-3 * np.abs(right).max()

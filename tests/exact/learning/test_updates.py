@@ -315,3 +315,38 @@ def test_noise_stops_at_its_floor_and_never_rises_to_it(random_stack, observe):
     floored = best_output(step, x.numpy(), learning, 1e6)
     expected = torch.maximum(free.noise_scale, quiet.noise_scale)
     torch.testing.assert_close(floored.noise_scale, expected)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_a_unit_that_is_off_for_all_data_spoils_nothing(observe, random_stack, seed):
+    """Its weights stay; the others are as good as if it were not there."""
+    stack, x = problem(random_stack, observe, 1, (8,), 2, "relu", 1)
+    random = torch.Generator().manual_seed(seed)
+    weight = torch.randn(8, 1, generator=random, dtype=torch.float64)
+    bias = torch.randn(8, generator=random, dtype=torch.float64)
+    bias[3] = -1e3
+    stack = replace(stack, weights=(weight, stack.weights[1]), biases=(bias, stack.biases[1]))
+    learning = everything(stack)
+    new = best_output(expectation_step(stack, x.numpy()), x.numpy(), learning, 0.0)
+    assert torch.equal(new.weights[1][:, 3], stack.weights[1][:, 3])
+    others = torch.arange(8) != 3
+    shorter = replace(
+        stack,
+        weights=(weight[others], stack.weights[1][:, others]),
+        biases=(bias[others], stack.biases[1]),
+    )
+    alone = best_output(expectation_step(shorter, x.numpy()), x.numpy(), learning, 0.0)
+    before, after, wanted = (solve(each, x).log_evidence.sum() for each in (stack, new, alone))
+    assert after > before + 0.1
+    torch.testing.assert_close(after, wanted, rtol=1e-6, atol=1e-6)
+
+
+def test_weights_stay_where_every_unit_is_off(random_stack, observe):
+    stack, x = problem(random_stack, observe, 1, (4,), 3, "relu", 1)
+    stack.biases[0].fill_(-1e6)
+    step = expectation_step(stack, x.numpy())
+    learning = everything(stack, weights=(True, True), biases=(True, False))
+    new = best_output(step, x.numpy(), learning, 0.0)
+    torch.testing.assert_close(new.weights[-1], stack.weights[-1])
+    change = proximal_change(step, 0, learning, 1e-6)
+    assert all(float(part.abs().max()) == 0 for part in change)

@@ -14,7 +14,14 @@ from pyrolvm.exact import AffineStack, GeneratorError, ObservationError
 from pyrolvm.exact.folding import fold
 from pyrolvm.exact.intervals import sweep
 from pyrolvm.exact.lines import line_conditional
-from pyrolvm.exact.lines.conditional_kernel import KEEP, log_weight, make_room, sweep_line
+from pyrolvm.exact.lines.conditional_kernel import (
+    KEEP,
+    draw_on_line,
+    log_span,
+    log_weight,
+    make_room,
+    sweep_line,
+)
 from pyrolvm.exact.lines.problem import line_problem
 
 NODES, WEIGHTS = np.polynomial.legendre.leggauss(20)
@@ -275,3 +282,19 @@ def test_a_mixture_with_a_bad_factor_is_refused(random_stack):
     stack.prior_scale_tril[1, 1, 1] = -1.0
     with pytest.raises(GeneratorError, match="positive diagonal"):
         line_problem(stack)
+
+
+@pytest.mark.parametrize("length", [1e-5, 1e-3, 0.1, 10.0])
+@pytest.mark.parametrize("precision", [1e-2, 1.0, 1e6, 1e14])
+def test_a_draw_does_not_depend_on_how_low_the_density_is(length, precision):
+    """Far off the manifold the log density has no decimals: rounding alone is many nats."""
+    span = log_span(-0.3 * length * precision**0.5, 0.7 * length * precision**0.5)
+    span -= 0.5 * np.log(precision)
+    drawn = []
+    for peak in (0.0, -1e17, -1.7e18):
+        piece = np.array([[peak + span, peak, 0.0, length, 0.3 * length, precision, 1.0]])
+        states = [np.array([seed], dtype=np.uint64) for seed in range(20)]
+        drawn.append([draw_on_line(piece, 1, state) for state in states])
+    assert drawn[0] == drawn[1] == drawn[2]
+    assert len(set(drawn[0])) == 20
+    assert all(0 <= value <= length for value in drawn[0])
