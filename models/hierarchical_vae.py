@@ -14,6 +14,7 @@ References:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
@@ -23,7 +24,7 @@ from pyro.distributions import Bernoulli, Normal, OneHotCategorical, TorchDistri
 from torch import Tensor, nn
 
 from pyrolvm.core import Model
-from pyrolvm.core.errors import DataError, UnknownNameError, require_at_least
+from pyrolvm.core.errors import DataError, SettingError, UnknownNameError, require_at_least
 from pyrolvm.nn import mlp
 from pyrolvm.nn.convolutions import ImageDecoder, checked_image_shape
 from pyrolvm.nn.gaussian_head import GaussianHead, side_by_side
@@ -104,6 +105,7 @@ class HierarchicalVAE(Model):
             self.image_shape = checked_image_shape(image_shape, channels, obs_dim)
             self.decoder: nn.Module = ImageDecoder(in_dim, self.image_shape, channels, activation)
         else:
+            _check_size(self.image_shape, obs_dim)
             self.decoder = mlp(in_dim, tuple(hidden), obs_dim, activation)
         self.noise = LearnedScale(noise_scale, learn=learn_noise) if self.is_gaussian else None
 
@@ -177,6 +179,14 @@ class HierarchicalVAE(Model):
     def _decoded(self, latents: Mapping[str, Tensor]) -> Tensor:
         read = self.latent_sites if self.skip else self.latent_sites[-1:]
         return self.decoder(side_by_side([latents[site] for site in read]))
+
+
+def _check_size(image_shape: tuple[int, ...] | None, obs_dim: int) -> None:
+    if image_shape is not None and (len(image_shape) != 3 or math.prod(image_shape) != obs_dim):
+        raise SettingError(
+            "image_shape should be (channels, height, width) of an observation, which has "
+            f"{obs_dim} values, but it is {image_shape}."
+        )
 
 
 def _check_names(**chosen: str) -> None:

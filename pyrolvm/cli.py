@@ -35,6 +35,7 @@ DEFAULT_MODEL = "cpa-generator:2:32"
 DEFAULT_DATA = "digits"
 ESSENTIAL = ("guide", "gap", "approximation", "amortization", "k-hat")
 DEFAULT_STEPS = 2000
+RATE_PLANE = "rate-plane"
 STUDY_FILE = """    [[grid]]
     model = {name = "residual-generator", latent_dim = 2, contraction = [0.5, 0.9]}
     guide = {name = "amortized", family = "full", hidden = [[4], [16], [64]]}
@@ -214,13 +215,20 @@ def study(
     if study is None:
         _print_studies()
         return
-    if study == "rate-plane":
+    if study == RATE_PLANE:
+        if jobs is not None or backend != "local" or scheduler or retry_failed or not resume:
+            from pyrolvm.core.errors import SettingError
+
+            raise SettingError(
+                f"{RATE_PLANE} trains all models in one process and always goes on where it "
+                "stopped: it takes --size, --data, --grid, --network and --out only."
+            )
         _rate_plane(size, data, grid, network, out)
         return
     if grid is not None or network != "mlp":
         from pyrolvm.core.errors import SettingError
 
-        raise SettingError(f"--grid and --network are for rate-plane; {study} has its own grid.")
+        raise SettingError(f"--grid and --network are for {RATE_PLANE}; {study} has its own grid.")
     from joblib import cpu_count
 
     from pyrolvm.plots.study_figures import check_figures
@@ -229,7 +237,7 @@ def study(
     from pyrolvm.studies.command import find_study, run_study
     from pyrolvm.studies.frame import known_columns
 
-    asked = find_study(study, size)
+    asked = find_study(study, size, (RATE_PLANE,))
     if data is not None:
         asked = asked.with_data(*data.split(","))
     check_figures(asked.figures, known_columns(asked.cells))

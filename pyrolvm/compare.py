@@ -157,8 +157,8 @@ def compare(
     Raises:
         DataError: If the data is empty, not finite or of the wrong shape.
         SiteError: If a guide does not fit the model's sites.
-        SettingError: If a guide carries ``rate_weights`` other than 1: it is made for another
-            target than the posterior.
+        SettingError: If a guide carries ``rate_weights`` other than 1, or a latent site is scaled:
+            the target is then not the posterior.
     """
     require_at_least(0, steps=steps, oracle_steps=oracle_steps, num_pictures=num_pictures)
     require_at_least(2, num_particles=num_particles)

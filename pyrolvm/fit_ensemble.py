@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from pyrolvm.core import Data, Model
-from pyrolvm.core.errors import require_at_least
+from pyrolvm.core.errors import SettingError, require_at_least
 from pyrolvm.core.reachable import reachable_modules
 from pyrolvm.core.threads import limited_threads
 from pyrolvm.fit import beside_model, minibatch_size
@@ -143,6 +143,7 @@ def fit_ensemble(
     >>> result.losses.shape, [member.seed for member in result.members]
     (torch.Size([3, 5]), [0, 1, 2])
     """
+    _check_points(seeds, grid)
     require_at_least(0, steps=steps)
     require_at_least(1, num_particles=num_particles, num_seeds=len(seeds), points=len(grid))
     if chunk is not None:
@@ -164,6 +165,16 @@ def fit_ensemble(
     done = tuple(_finished(member) for member in members)
     _warn_diverged(done)
     return EnsembleFit(done, losses, time.perf_counter() - started)
+
+
+def _check_points(seeds: Any, grid: Any) -> None:
+    if isinstance(seeds, int):
+        raise SettingError(f"seeds are a list, for example range({seeds}), but they are {seeds}.")
+    if isinstance(grid, Mapping) or not all(isinstance(point, Mapping) for point in grid):
+        raise SettingError(
+            "A grid is a list of points, each a mapping of settings, for example "
+            "[{'rate_weights': {'z_1': 0.3}}, {'rate_weights': {'z_1': 3.0}}]."
+        )
 
 
 def _rows_and_batch_size(

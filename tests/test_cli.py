@@ -203,6 +203,13 @@ def test_a_file_of_ones_own_is_data_too(capsys, tmp_path):
         (["compare", "--config", "nowhere"], ["config.json"]),
         (["report", "nowhere"], ["nowhere"]),
         (["data", "fetch", "digitz"], ["'digitz'", "'digits'"]),
+        (["study", "rate-plan"], ["'rate-plan'", "Did you mean 'rate-plane'"]),
+        (["study", "rate-plane", "--data", "digit"], ["'digit'", "Did you mean 'digits'"]),
+        (["study", "rate-plane", "--data", "circle"], ["circle"]),
+        (["study", "rate-plane", "--size", "tiny"], ["'tiny'", "smoke"]),
+        (["study", "rate-plane", "--grid", "1"], ["grid", "2", "1"]),
+        (["study", "rate-plane", "--jobs", "2"], ["--grid", "--network"]),
+        (["study", "folding", "--grid", "3"], ["--grid", "rate-plane"]),
         (["comparee"], ["comparee"]),
     ],
 )

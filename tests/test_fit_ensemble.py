@@ -352,6 +352,8 @@ def test_programs_that_look_at_values_are_refused(images):
         ({"grid": ()}, SettingError, "points should be at least 1"),
         ({"seeds": ()}, SettingError, "num_seeds should be at least 1"),
         ({"seeds": (-1,)}, SettingError, "seed should be"),
+        ({"seeds": 3}, SettingError, r"for example range\(3\)"),
+        ({"grid": {"rate_weights": [1.0]}}, SettingError, "list of points"),
         ({"chunk": 0}, SettingError, "chunk should be at least 1"),
         ({"batch_size": 0}, SettingError, "batch_size should be at least 1"),
         ({"loss": RenyiELBO(alpha=0.5)}, SettingError, "loss is a RenyiELBO"),

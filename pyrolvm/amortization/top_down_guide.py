@@ -8,21 +8,20 @@ layer, the layer's rate; so a weight for each of them has a meaning.
 
 from __future__ import annotations
 
-import math
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyro
-import torch
 from jaxtyping import Float
 from pyro.distributions import TorchDistribution
 from torch import Tensor
 
 from pyrolvm.amortization.layered_guide import LayeredGuide
 from pyrolvm.core.errors import SettingError, UnknownNameError
+from pyrolvm.objectives.rate_weights import checked_weights
 
-RateWeights = Mapping[str, float | Tensor] | Sequence[float | Tensor] | float
+RateWeights = Mapping[str, float | Tensor] | Sequence[float | Tensor] | Tensor | float
 """Weights by name of the layer, one for each layer, bottom first, or one for all."""
 
 
@@ -102,17 +101,14 @@ def checked_rate_weights(
 
     Raises:
         UnknownNameError: If a name is not a layer.
-        SettingError: If a weight is negative or not finite, or a list has not one for each layer.
+        SettingError: If a weight is no number, negative or not finite, or a list has not one for
+            each layer.
     """
     given = _by_name(rate_weights, sites)
-    for name, weight in given.items():
+    for name in given:
         if name not in sites:
             raise UnknownNameError("layer in rate_weights", name, sites)
-        value = float(torch.as_tensor(weight).detach())
-        if not 0 <= value < math.inf:
-            raise SettingError(
-                f"rate_weights should be finite and 0 or more, but that of {name!r} is {value:g}."
-            )
+    checked_weights(given)
     return {site: given.get(site, 1.0) for site in sites}
 
 
@@ -123,7 +119,9 @@ def _by_name(
         return {}
     if isinstance(rate_weights, Mapping):
         return dict(rate_weights)
-    if isinstance(rate_weights, int | float):
+    if isinstance(rate_weights, int | float) or (
+        isinstance(rate_weights, Tensor) and rate_weights.dim() == 0
+    ):
         return dict.fromkeys(sites, rate_weights)
     if len(rate_weights) != len(sites):
         raise SettingError(

@@ -25,6 +25,7 @@ from pyrolvm.core.matching import run_once
 from pyrolvm.core.randomness import own_randomness
 from pyrolvm.core.tracing import PARTICLE_PLATE, free_dim
 from pyrolvm.diagnostics import effective_sample_size, elbo, pareto_khat
+from pyrolvm.objectives import refuse_tempered
 
 TIMED_DRAWS = 100
 
@@ -74,6 +75,9 @@ def score(
 
     Returns:
         The score; with a latent site outside the data plate the whole data set is one datum.
+
+    Raises:
+        SettingError: If a latent site is scaled, as weights of rates do.
     """
     rows = Data.of(data)
     with own_randomness(seed):
@@ -101,7 +105,9 @@ def seconds_of_draws(model: Callable[..., Any], guide: Callable[..., Any], rows:
     with evaluating(model, guide):
         chunks = [chunk.to(dtype=torch.float64) for chunk in chunks]
         warm = chunks[0].rows(slice(0, 2)) if isinstance(guide, Guide) else chunks[0]
-        dim = free_dim(run_once(model, guide, warm))
+        first = run_once(model, guide, warm)
+        refuse_tempered(first)
+        dim = free_dim(first)
         _finish_kernels(rows.device)
         start = time.perf_counter()
         for chunk in chunks:

@@ -16,7 +16,7 @@ from pyrolvm.objectives.running_statistics import RunningStatistics
 from pyrolvm.objectives.svi_loop import SVILoop
 from pyrolvm.objectives.target_rates import TargetReport
 from pyrolvm.objectives.training import Train, training
-from pyrolvm.objectives.traps import refuse_traps
+from pyrolvm.objectives.traps import refuse_tempered, refuse_traps
 
 __all__ = [
     "CarriesRateWeights",
@@ -32,6 +32,7 @@ __all__ = [
     "checked_objective",
     "forward_kl",
     "linear_warm_up",
+    "refuse_tempered",
     "refuse_traps",
     "training",
     "unequal_to_one",

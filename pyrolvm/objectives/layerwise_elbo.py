@@ -43,6 +43,9 @@ from pyrolvm.objectives.top_down import require_top_down, split_obstacle
 WarmUp = Callable[[int], float | Mapping[str, float]]
 """Maps the number of steps taken to a factor of all weights, or to factors by site."""
 
+SHOWN_STEPS = (0, 10, 100, 1000, 10_000)
+"""Steps at which a warm-up is shown, to tell it from others."""
+
 
 class LayerwiseELBO(Trace_ELBO):  # type: ignore[misc]
     """Distortion plus weighted rates, for ``pyro.infer.SVI`` and ``lvm.fit(..., loss=)``.
@@ -66,7 +69,7 @@ class LayerwiseELBO(Trace_ELBO):  # type: ignore[misc]
         max_plate_nesting: Depth of the pair's plates; Pyro finds it out where it is not given.
 
     Raises:
-        SettingError: If a weight is negative or a target not positive.
+        SettingError: If a weight is negative, a target not positive, or a warm-up no function.
         UnknownNameError: In the first step, if a name is not a latent site of the model.
         IncompatiblePairError: In the first step, if the guide is not drawn from the top down.
         SiteError: If a latent site is scaled in one of the two programs only.
@@ -95,6 +98,11 @@ class LayerwiseELBO(Trace_ELBO):  # type: ignore[misc]
         max_plate_nesting: float = math.inf,
     ) -> None:
         require_at_least(1, num_particles=num_particles)
+        if warm_up is not None and not callable(warm_up):
+            raise SettingError(
+                "warm_up should map the number of steps taken to a factor, but it is "
+                f"{warm_up!r}. Pass for example linear_warm_up(100)."
+            )
         super().__init__(
             num_particles=num_particles,
             vectorize_particles=vectorize_particles,
@@ -109,7 +117,11 @@ class LayerwiseELBO(Trace_ELBO):  # type: ignore[misc]
 
     def __repr__(self) -> str:
         weights = {name: number(weight) for name, weight in self.rate_weights.items()}
-        more = f", targets={self.targets}" if self.targets else ""
+        more = f", targets={self.targets}, dual_step={self.dual_step}" if self.targets else ""
+        if self.warm_up is not None:
+            shown = ", ".join(f"{step}: {self.warm_up(step)}" for step in SHOWN_STEPS)
+            more += f", warm_up={{{shown}}}"
+        more += f", num_particles={self.num_particles}"
         return f"LayerwiseELBO({weights}{more}, analytic={self.analytic})"
 
     @property

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
+from numbers import Real
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -52,6 +53,10 @@ def checked_weights(rate_weights: RateWeights | None) -> dict[str, float | Tenso
         )
     weights = dict(rate_weights or {})
     for name, weight in weights.items():
+        if not isinstance(weight, Tensor | Real):
+            raise SettingError(
+                f"A weight of a rate is a number, but that of {name!r} is {weight!r}."
+            )
         if isinstance(weight, Tensor) and weight.numel() != 1:
             raise SettingError(
                 f"A weight of a rate is one number, but that of {name!r} has shape "

@@ -70,5 +70,26 @@ def _refuse_weights(guide: Any, loss: Any, pair: PairTrace) -> None:
         )
 
 
+def refuse_tempered(pair: PairTrace) -> None:
+    """Refuse to measure against the posterior a pair whose latent sites are scaled.
+
+    Args:
+        pair: One run of both programs.
+
+    Raises:
+        SettingError: Naming the first site that is scaled, by more than its plates' subsampling.
+    """
+    drawn = pair.guide_sites()
+    for name, site in pair.latents().items():
+        for program, each in (("model", site), ("guide", drawn.get(name))):
+            if each is not None and not _plain(each):
+                raise SettingError(
+                    f"The latent site {name!r} has the scale {number(site_weight(each)):.3g} in "
+                    f"the {program}, so that log p(x, z) - log q(z | x) is no importance weight, "
+                    "and gap and k-hat would mean nothing. Measure the programs without the "
+                    "scale; rates are measured by layer_rates(model, guide, data)."
+                )
+
+
 def _plain(site: dict[str, Any]) -> bool:
     return abs(number(site_weight(site)) - 1) <= 1e-6

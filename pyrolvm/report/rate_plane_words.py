@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from pyrolvm.diagnostics.rates import CAP_MARGIN
 from pyrolvm.inference.rate_plane import (
     Optimum,
     RatePlane,
@@ -17,8 +18,8 @@ from pyrolvm.plots.quantities import MISSING, fixed, number, percent, with_error
 if TYPE_CHECKING:
     import pandas as pd
 
-CAP_MARGIN = 1.0
-"""Nats below log N from which on an information counts as cut off."""
+SURE = 3
+"""Standard errors by which a probe has to pass Fano's bound to contradict it."""
 MOST_RIVALS = 4
 LIMITS = {
     "reconstruction": (
@@ -61,10 +62,10 @@ def findings(plane: RatePlane) -> list[str]:
     best = {one.task.key: one for one in plane.optima}
     entropy = plane.facts["label_entropy"]
     return [
-        f"{_best(best['reconstruction'])} It goes with the total rate (rank correlation "
-        f"{_signed(rank_correlation(shown, 'total_rate', 'psnr'))}).",
-        f"{_best(best['transmitted_code'])} It goes with the rate of z₂ (rank correlation "
-        f"{_signed(rank_correlation(shown, 'rate_2', 'accuracy_drawn'))}); the classes have an "
+        f"{_best(best['reconstruction'])} Its rank correlation with the total rate is "
+        f"{_signed(rank_correlation(shown, 'total_rate', 'psnr'))}.",
+        f"{_best(best['transmitted_code'])} Its rank correlation with the rate of z₂ is "
+        f"{_signed(rank_correlation(shown, 'rate_2', 'accuracy_drawn'))}; the classes have an "
         f"entropy of {number(entropy)} nats, and a rate below that caps it.",
         f"{_best(best['representation'])} Its rank correlation with the rate of z₂ is "
         f"{_signed(rank_correlation(shown, 'rate_2', 'accuracy_mean'))}.",
@@ -153,13 +154,20 @@ def _hump(frame: pd.DataFrame, entropy: float) -> str:
 
 def _drawn_obey(frame: pd.DataFrame) -> str:
     over = frame[frame["accuracy_drawn"] > frame["fano_bound"]]
+    excess = over["accuracy_drawn"] - over["fano_bound"]
+    broken = int((excess > SURE * over["accuracy_drawn_se"]).sum())
     said = f"All {len(frame)} probes of draws stay below Fano's bound"
     if len(over):
-        worst = float((over["accuracy_drawn"] - over["fano_bound"]).max())
         said = (
             f"{len(frame) - len(over)} of {len(frame)} probes of draws stay below Fano's bound, "
-            f"the others pass it by at most {fixed(worst, 3)}, within the error of so few rows"
+            f"the others pass it by at most {fixed(float(excess.max()), 3)}"
         )
+        if broken:
+            return (
+                f"{said}, {broken} by more than {SURE} standard errors: that cannot be, and "
+                "something is wrong with these models, their draws or the probes."
+            )
+        said += ", within the error of so few rows"
     return f"{said}: a draw of z₂ cannot tell more of the class than its rate."
 
 

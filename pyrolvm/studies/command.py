@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +38,13 @@ def run_study(
     return result, lines
 
 
-def find_study(given: str, size: str) -> Study:
+def find_study(given: str, size: str, others: Sequence[str] = ()) -> Study:
     """Take a built-in study by name, or read a study file.
+
+    Args:
+        given: Name or path.
+        size: One of the study's sizes.
+        others: Further names that the message about an unknown one should offer.
 
     Raises:
         UnknownNameError: If it is neither, naming the nearest built-in study.
@@ -51,7 +57,7 @@ def find_study(given: str, size: str) -> Study:
         if not path.is_file():
             raise SettingError(f"There is no study file {path}.")
         return Study.from_toml(path, size)
-    raise UnknownNameError("study", given, builtin_names())
+    raise UnknownNameError("study", given, (*builtin_names(), *others))
 
 
 def refuse_study_folder(folder: Path) -> None:

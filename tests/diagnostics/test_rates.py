@@ -28,8 +28,6 @@ SKEWED = torch.tensor([0.7, 0.1, 0.1, 0.05, 0.05])
 
 
 class TestFano:
-    """T12."""
-
     @pytest.mark.parametrize("num_classes", [2, 10, 1000])
     @pytest.mark.parametrize("share", [0.0, 1e-9, 0.1, 0.5, 0.9, 1 - 1e-9, 1.0])
     def test_the_inverse_inverts(self, num_classes: int, share: float) -> None:

@@ -142,6 +142,7 @@ def test_one_layer_is_an_amortized_guide() -> None:
         ({"z_2": 0.5}, {"z_2": 0.5, "z_1": 1.0}),
         ((0.3, 3.0), {"z_2": 3.0, "z_1": 0.3}),
         (0.0, {"z_2": 0.0, "z_1": 0.0}),
+        (torch.tensor(0.5), {"z_2": 0.5, "z_1": 0.5}),
     ],
 )
 def test_weights_are_kept_by_name_top_first(given: Any, wanted: dict[str, float]) -> None:
@@ -174,6 +175,9 @@ def test_weights_do_not_change_the_density() -> None:
         ({"z_2": math.nan}, "0 or more, but that of 'z_2' is nan"),
         ({"z_2": torch.tensor(-1.0)}, "0 or more, but that of 'z_2' is -1"),
         ((1.0, 1.0, 1.0), "one for each of the 2 layers, bottom first, but there are 3"),
+        ({"z_1": "much"}, "is a number, but that of 'z_1' is 'much'"),
+        ({"z_1": None}, "is a number, but that of 'z_1' is None"),
+        ({"z_1": torch.ones(2)}, r"one number, but that of 'z_1' has shape \(2,\)"),
     ],
 )
 def test_wrong_weights_are_one_clear_sentence(weights: Any, part: str) -> None:

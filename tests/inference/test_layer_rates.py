@@ -60,7 +60,7 @@ def test_the_posterior_spends_its_rate_on_the_evidence(linear: Any) -> None:
 
 @pytest.mark.parametrize("guide", ["layerwise", "ladder"])
 def test_rates_add_up_to_the_total_at_the_same_draws(guide: str) -> None:
-    """T1: exactly where both are drawn, within the error where layers are in closed form."""
+    """Exactly where both are drawn, within the error where layers are in closed form."""
     model, x = vae()
     pair = {"layerwise": guides.Layerwise, "ladder": guides.Ladder}[guide](model, hidden=(6,))
     found = lvm.layer_rates(model, pair, x, num_particles=30, analytic=False, seed=4)
@@ -82,7 +82,6 @@ def test_the_total_is_that_of_the_log_densities(linear: Any) -> None:
 
 
 def test_closed_forms_are_not_negative_and_draws_hardly() -> None:
-    """T10 and T11."""
     model, x = vae()
     guide = guides.Layerwise(model, hidden=(6,))
     exact = lvm.layer_rates(model, guide, x, num_particles=400)
@@ -108,7 +107,6 @@ def test_weights_of_the_guide_do_not_count() -> None:
 
 
 def test_a_prior_guide_has_no_rates() -> None:
-    """T14."""
     model, x = vae()
 
     def guide(x: Tensor) -> None:
@@ -212,7 +210,7 @@ class TestPlainPrograms:
 
     @pytest.mark.parametrize("size", [2, 5])
     def test_subsamples_have_the_rates_of_their_rows(self, size: int) -> None:
-        """T9: per datum the scale of the plate does not count."""
+        """Per datum the scale of the plate does not count."""
 
         def model(x: Tensor) -> None:
             with pyro.plate("data", len(x), subsample_size=size) as rows:

@@ -165,6 +165,8 @@ def test_guides_for_one_vector_are_refused() -> None:
         ({"network": "conv"}, "need image_shape"),
         ({"network": "conv", "image_shape": (1, 8, 9)}, "have 72 values, but an observation has"),
         ({"network": "conv", "image_shape": (1, 2, 32)}, "the images are 2 x 32"),
+        ({"image_shape": (1, 8, 9)}, r"has 64 values, but it is \(1, 8, 9\)"),
+        ({"image_shape": (8, 8)}, r"has 64 values, but it is \(8, 8\)"),
     ],
 )
 def test_a_wrong_setting_is_one_clear_sentence(options: dict[str, Any], part: str) -> None:

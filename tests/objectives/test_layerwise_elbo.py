@@ -118,7 +118,7 @@ PAIRS: dict[str, Callable[[], tuple[Any, Any, Tensor]]] = {
     ("particles", "vectorised"), [(1, False), (3, False), (3, True)], ids=["1", "loop", "plate"]
 )
 class TestAgainstPyro:
-    """T2: with Pyro's own objectives, under the same seed."""
+    """With Pyro's own objectives, under the same seed."""
 
     def options(self, particles: int, vectorised: bool) -> dict[str, Any]:
         nesting = {"max_plate_nesting": 1}
@@ -174,7 +174,7 @@ def test_one_weight_for_all_is_distortion_plus_its_multiple_of_the_rate() -> Non
 
 
 def test_the_loss_is_linear_in_the_weights_so_that_a_path_of_them_has_no_jumps() -> None:
-    """T15: the slope is the rate."""
+    """The slope is the rate."""
     model, guide, x = layered()
     losses = [
         loss_and_gradients(LayerwiseELBO({"z_2": weight}), model, guide, x)[0]
@@ -186,7 +186,6 @@ def test_the_loss_is_linear_in_the_weights_so_that_a_path_of_them_has_no_jumps()
 
 @pytest.mark.parametrize("analytic", [False, True])
 def test_a_guide_equal_to_the_prior_has_no_rate_under_any_weights(analytic: bool) -> None:
-    """T14."""
     model, _, x = layered()
     prior = poutine.block(model, hide=["x"])
     plain = Trace_ELBO()._get_traces(model, prior, (x,), {})
@@ -244,6 +243,7 @@ class TestWeights:
             (lambda: LayerwiseELBO([1.0]), "need names of latent sites"),  # type: ignore[arg-type]
             (lambda: weighted(plain_model, {"z_1": 0.0}), "positive rate_weights, but that of"),
             (lambda: linear_warm_up(0), "num_steps should be at least 1"),
+            (lambda: LayerwiseELBO(warm_up=10), "warm_up should map"),  # type: ignore[arg-type]
         ],
     )
     def test_wrong_ones_are_one_clear_sentence(self, make: Any, part: str) -> None:
@@ -263,7 +263,7 @@ def rates_of(model: Any, guide: Any, x: Tensor) -> lvm.LayerRates:
 
 
 class TestHandlerSemantics:
-    """T8: what Pyro makes of scales, one fact a test."""
+    """What Pyro makes of scales, one fact a test."""
 
     @pytest.mark.parametrize("kind", [Trace_ELBO, TraceGraph_ELBO, TraceMeanField_ELBO])
     def test_on_both_programs_every_objective_minimises_the_weighted_loss(self, kind: Any) -> None:
@@ -408,6 +408,16 @@ class TestHandlerSemantics:
         with pytest.raises(SettingError, match="'mine' carries rate_weights"):
             lvm.compare(model, {"mine": guide}, x, steps=1, progress=False)
 
+    @pytest.mark.parametrize("around", ["model", "guide", "both"])
+    def test_posterior_diagnostics_of_scaled_programs_are_refused(self, around: str) -> None:
+        x, weights = torch.randn(4, 3), {"z_2": 3.0}
+        model = plain_model if around == "guide" else weighted(plain_model, weights)
+        guide = plain_guide if around == "model" else weighted(plain_guide, weights)
+        where = "guide" if around == "guide" else "model"
+        with pytest.raises(SettingError, match=f"'z_2' has the scale 3 in the {where}"):
+            lvm.diagnose(model, guide, x)
+        lvm.diagnose(plain_model, plain_guide, x, num_particles=2)
+
 
 @pytest.mark.parametrize("analytic", [True, False])
 def test_score_function_gradients_are_those_of_the_weighted_loss(analytic: bool) -> None:
@@ -454,8 +464,6 @@ def test_score_function_gradients_are_those_of_the_weighted_loss(analytic: bool)
 
 
 class TestPlates:
-    """T9."""
-
     def subsampling(self, size: int) -> tuple[Any, Any]:
         def model(x: Tensor) -> None:
             with pyro.plate("data", len(x), subsample_size=size) as rows:
@@ -495,7 +503,6 @@ class TestPlates:
 
     @pytest.mark.parametrize("analytic", [True, False])
     def test_all_particles_at_once_are_as_good_as_one_after_another(self, analytic: bool) -> None:
-        """T10."""
         model, guide, x = layered()
         found = []
         for vectorised in (True, False):
@@ -609,7 +616,6 @@ def affine_guide(x: Tensor) -> None:
 def test_training_finds_the_best_guide_of_a_linear_hierarchy(
     weights: Mapping[str, float], steps: int, particles: int, tolerance: float
 ) -> None:
-    """T7."""
     model = models.HierarchicalLinearGaussian((3, 2), 5)
     x = model(size=300).detach()
     loss = LayerwiseELBO(weights, num_particles=particles, vectorize_particles=True)
@@ -624,3 +630,17 @@ def test_training_finds_the_best_guide_of_a_linear_hierarchy(
     assert found.distortion.mean().item() == pytest.approx(
         best.distortion.mean().item(), rel=tolerance
     )
+
+
+def test_objectives_that_differ_are_told_apart_by_their_texts():
+    objectives = [
+        LayerwiseELBO({"z_1": 2.0}),
+        LayerwiseELBO({"z_1": 2.0}, num_particles=3),
+        LayerwiseELBO({"z_1": 2.0}, warm_up=linear_warm_up(50)),
+        LayerwiseELBO({"z_1": 2.0}, warm_up=linear_warm_up(60)),
+        LayerwiseELBO({"z_1": 2.0}, targets={"z_2": 1.0}),
+        LayerwiseELBO({"z_1": 2.0}, targets={"z_2": 1.0}, dual_step=0.1),
+    ]
+    assert len({repr(each) for each in objectives}) == len(objectives)
+    again = LayerwiseELBO({"z_1": 2.0}, warm_up=linear_warm_up(50))
+    assert repr(again) == repr(objectives[2])

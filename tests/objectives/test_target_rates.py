@@ -28,7 +28,6 @@ def trained(steps: int, **targets: float) -> tuple[Any, Any, Any]:
 
 
 def test_targets_in_reach_are_hit_to_one_percent() -> None:
-    """T15."""
     targets = {"z_2": 0.4, "z_1": 3.0}
     loss, found, plain = trained(1500, **targets)
     for site, target in targets.items():

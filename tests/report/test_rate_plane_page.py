@@ -89,7 +89,17 @@ class TestWords:
     def test_a_crossing_within_the_error_is_said_so(self, tmp_path):
         plane = synthetic_plane(tmp_path)
         plane.frame.loc[0, "accuracy_drawn"] = plane.frame.loc[0, "fano_bound"] + 0.004
-        assert any("pass it by at most 0.004" in each for each in findings(plane))
+        assert any(
+            "pass it by at most 0.004, within the error" in each for each in findings(plane)
+        )
+
+    def test_a_crossing_beyond_the_error_is_not_explained_away(self, tmp_path):
+        plane = synthetic_plane(tmp_path)
+        error = plane.frame.loc[0, "accuracy_drawn_se"]
+        plane.frame.loc[0, "accuracy_drawn"] = plane.frame.loc[0, "fano_bound"] + 4 * error
+        *_, draws, _ = findings(plane)
+        assert "1 by more than 3 standard errors: that cannot be" in draws
+        assert "within the error" not in draws
 
     def test_caveats_count_seeds_and_capped_information(self, tmp_path):
         plane = synthetic_plane(tmp_path)
