@@ -167,7 +167,7 @@ def test_the_configuration_names_the_guides_that_were_chosen_for_the_user(tmp_pa
     assert run(*arguments) == 0
     (folder,) = (tmp_path / "runs").iterdir()
     chosen = json.loads((folder / "config.json").read_text())["guides"]
-    assert {"full", "per-datum", "exact-cpa"} <= set(chosen)
+    assert {"full", "per-datum", "exact"} <= set(chosen)
     named = [part for name in chosen for part in ("--guide", name)]
     capsys.readouterr()
     assert run(*arguments, *named) == 0

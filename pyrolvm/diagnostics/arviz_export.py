@@ -14,6 +14,8 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
 
 from pyrolvm.core.errors import DataError
 from pyrolvm.diagnostics.labelling import ArrayLike, Arrays, Labelled, Labelling, as_array
@@ -162,3 +164,49 @@ def _tree(groups: Mapping[str, Mapping[str, Labelled]], attrs: Mapping[str, Any]
             make_attrs({**library, **sampling})
         )
     return xr.DataTree.from_dict(datasets)
+
+
+def chain_statistic(name: str, draws: NDArray[Any], method: str) -> NDArray[np.float64]:
+    """R-hat or effective sample size by ArviZ.
+
+    Args:
+        name: ``"rhat"`` or ``"ess"``.
+        draws: Of real chains, ``(chain, draw, *rest)``.
+        method: ArviZ's name of the variant.
+
+    Returns:
+        Shape ``rest``.
+    """
+    from arviz_stats.base import array_stats  # type: ignore[attr-defined]
+
+    found = getattr(array_stats, name)(draws, chain_axis=0, draw_axis=1, method=method)
+    return np.asarray(found, dtype=np.float64)
+
+
+def chain_datatree(
+    site: str, draws: Tensor, attrs: Mapping[str, Any] | None = None
+) -> xr.DataTree:
+    """ArviZ's tree of real chains: ``posterior`` with dimensions (chain, draw, datum, latent).
+
+    Args:
+        site: Name of the latent site.
+        draws: Its draws, ``(chain, draw, N, S)``.
+        attrs: Attributes of the root and the group.
+
+    Returns:
+        A tree that ArviZ's functions read.
+    """
+    import xarray as xr
+    from arviz_base import make_attrs
+
+    values = as_array(draws)
+    dims = ("chain", "draw", "datum", "latent")
+    coords = {dim: np.arange(size) for dim, size in zip(dims, values.shape, strict=True)}
+    facts = {
+        "inference_library": "pyrolvm", "inference_library_version": version("pyrolvm"),
+        **(attrs or {}),
+    }  # fmt: skip
+    posterior = xr.Dataset({site: (dims, values)}, coords=coords, attrs=make_attrs(facts))
+    return xr.DataTree.from_dict(
+        {"/": xr.Dataset(attrs=dict(attrs or {})), "posterior": posterior}
+    )

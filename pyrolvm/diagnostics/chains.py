@@ -10,18 +10,16 @@ References:
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from importlib.metadata import version
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from pyrolvm.core.errors import DataError
+from pyrolvm.diagnostics.arviz_export import chain_datatree, chain_statistic
 from pyrolvm.diagnostics.labelling import as_array
 
 if TYPE_CHECKING:
@@ -132,41 +130,9 @@ def chain_ess(draws: Tensor, kind: Literal["bulk", "mean"] = "bulk") -> Tensor:
 
 
 def _statistic(name: str, draws: Tensor, method: str) -> Tensor:
-    from arviz_stats.base import array_stats  # type: ignore[attr-defined]
-
     if draws.ndim < 2 or draws.shape[1] < FEWEST_DRAWS:
         raise DataError(
             f"R-hat and effective sample sizes need at least {FEWEST_DRAWS} draws of each chain "
             f"(chain, draw, ...), but got the shape {tuple(draws.shape)}. Go on with more()."
         )
-    found = getattr(array_stats, name)(as_array(draws), chain_axis=0, draw_axis=1, method=method)
-    return torch.from_numpy(np.asarray(found, dtype=np.float64)).to(draws.device)
-
-
-def chain_datatree(
-    site: str, draws: Tensor, attrs: Mapping[str, Any] | None = None
-) -> xr.DataTree:
-    """ArviZ's tree of real chains: ``posterior`` with dimensions (chain, draw, datum, latent).
-
-    Args:
-        site: Name of the latent site.
-        draws: Its draws, ``(chain, draw, N, S)``.
-        attrs: Attributes of the root and the group.
-
-    Returns:
-        A tree that ArviZ's functions read.
-    """
-    import xarray as xr
-    from arviz_base import make_attrs
-
-    values = as_array(draws)
-    dims = ("chain", "draw", "datum", "latent")
-    coords = {dim: np.arange(size) for dim, size in zip(dims, values.shape, strict=True)}
-    facts = {
-        "inference_library": "pyrolvm", "inference_library_version": version("pyrolvm"),
-        **(attrs or {}),
-    }  # fmt: skip
-    posterior = xr.Dataset({site: (dims, values)}, coords=coords, attrs=make_attrs(facts))
-    return xr.DataTree.from_dict(
-        {"/": xr.Dataset(attrs=dict(attrs or {})), "posterior": posterior}
-    )
+    return torch.from_numpy(chain_statistic(name, as_array(draws), method)).to(draws.device)

@@ -103,8 +103,8 @@ class TestRefusals:
             lvm.log_evidence(model, torch.zeros(2, 4))
 
     def test_too_many_dimensions(self):
-        model = models.CPAGenerator(3, 4)
-        with pytest.raises(EvidenceError, match="3 latent dimensions, and the exact engine"):
+        model = models.CPAGenerator(6, 4)
+        with pytest.raises(EvidenceError, match="6 latent dimensions, and the exact engine"):
             lvm.log_evidence(model, torch.zeros(2, 4))
 
     @pytest.mark.parametrize(

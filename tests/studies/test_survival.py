@@ -61,8 +61,13 @@ def start(folder, *arguments):
     with (folder / "log").open("ab") as log:
         return subprocess.Popen(
             [sys.executable, *arguments], cwd=folder, stdout=log, stderr=log, env=ENVIRONMENT,
-            start_new_session=True,
+            start_new_session=True, preexec_fn=heed_ctrl_c,  # noqa: PLW1509 - no threads here
         )  # fmt: skip
+
+
+def heed_ctrl_c():
+    """A shell lets its background jobs ignore Ctrl-C, and so would every process below."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def command():
