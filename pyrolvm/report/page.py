@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import xarray as xr
-from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
@@ -27,6 +26,7 @@ from pyrolvm.report.answer import GuideName, answer
 from pyrolvm.report.differences import nearest
 from pyrolvm.report.sections import SECTIONS, figures
 from pyrolvm.report.table import columns
+from pyrolvm.report.templates import render as fill
 
 __all__ = ["figures", "render", "write"]
 
@@ -77,14 +77,10 @@ def render(tree: xr.DataTree, figures: Mapping[str, Figure] | None = None) -> st
     """
     comparison = read_comparison(tree)
     pictures = _drawn(tree) if figures is None else _given(comparison, figures)
-    folder = files("pyrolvm.report")
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.tests["guide"] = lambda part: isinstance(part, GuideName)
-    template = environment.from_string(folder.joinpath("page.html").read_text(encoding="utf-8"))
     numbers = {name: index for index, name in enumerate(comparison.names)}
-    return template.render(
+    return fill(
+        "page.html",
+        is_guide=lambda part: isinstance(part, GuideName),
         style=style(CARDS_BELOW),
         colors=_colors(comparison),
         title=comparison.text("title") or "A comparison of guides",

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 
-from jinja2 import Environment, StrictUndefined
 from matplotlib.figure import Figure
 
 from pyrolvm.core.files import write_text
@@ -20,6 +18,7 @@ from pyrolvm.plots.saving import save
 from pyrolvm.plots.theme import NARROW, WIDE, ThemeName
 from pyrolvm.report.page import Picture, data_uri, pixels, style
 from pyrolvm.report.rate_plane_words import caveats, findings, headline, task_rows
+from pyrolvm.report.templates import render
 from pyrolvm.report.text_table import TextTable
 
 PAGE = "rate-plane.html"
@@ -141,13 +140,8 @@ def _linear_section(linear: LinearPlane) -> Section:
 
 
 def _render(plane: RatePlane, sections: Sequence[Section]) -> str:
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    template = environment.from_string(
-        files("pyrolvm.report").joinpath("rate_plane_page.html").read_text(encoding="utf-8")
-    )
-    return template.render(
+    return render(
+        "rate_plane_page.html",
         style=style(CARDS_BELOW),
         title=f"{plane.facts['data']}: which region of rate space serves which task?",
         headline=headline(plane.optima),

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jinja2 import Environment, StrictUndefined
 from matplotlib.figure import Figure
 
 from pyrolvm.core.files import write_text
@@ -17,6 +15,7 @@ from pyrolvm.plots.theme import NARROW, WIDE, ThemeName
 from pyrolvm.report.page import Picture, data_uri, pixels, style
 from pyrolvm.report.study_captions import alternative, caption, number_of_seeds
 from pyrolvm.report.study_tables import study_tables
+from pyrolvm.report.templates import render
 from pyrolvm.report.text_table import TextTable
 from pyrolvm.studies import Study, StudyResult
 from pyrolvm.studies.frame import flattened
@@ -68,14 +67,8 @@ def _render(
     light: Mapping[str, Figure],
     tables: Sequence[TextTable],
 ) -> str:
-    folder = files("pyrolvm.report")
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    template = environment.from_string(
-        folder.joinpath("study_page.html").read_text(encoding="utf-8")
-    )
-    return template.render(
+    return render(
+        "study_page.html",
         style=style(CARDS_BELOW),
         title=study.name,
         description=study.description,
