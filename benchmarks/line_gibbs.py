@@ -6,7 +6,9 @@ each latent dimension, and one more along a difference of states.
 
 Measured on 2 cores (one thread, load 7 to 10 from other work, torch 2.13, numba 0.68), D = 20 and
 widths 8 to 128: slopes against the number of hidden units, for 2, 5, 10 and 20 latents, of pieces
-1.02, 0.99, 1.05 and 1.06 (0.6 to 1.0 pieces a unit), of time 1.40, 1.35, 1.37 and 1.34. An update
+1.02, 0.99, 1.05 and 1.06 (one generator each), of time 1.40, 1.35, 1.37 and 1.34. Over six
+generators and widths of 32 to 256 the slope of pieces is 1.00 ± 0.01 for 2, 5 and 10 latents and
+1.02 ± 0.02 for 20, at 0.94, 0.87, 0.81 and 0.74 pieces a unit throughout. An update
 takes 7 to 8 us at width 8 and 290 to 360 us at width 128, which is 25 to 35 and 115 to 160 forward
 passes. What the warm-up learns makes ESS a second 12 times (5 latents) and 21 times (10 latents)
 that of uniform directions. Narrow networks under 10 and 20 latents have posteriors with modes that
@@ -48,9 +50,11 @@ class Cost:
     forward: float
 
 
-def generator(latent_dim: int, width: int, obs_dim: int, activation: str = "relu") -> AffineStack:
+def generator(
+    latent_dim: int, width: int, obs_dim: int, activation: str = "relu", seed: int = 0
+) -> AffineStack:
     """Random network with two hidden layers, noise of a tenth of its output."""
-    torch.manual_seed(latent_dim)
+    torch.manual_seed(1000 * seed + latent_dim)
     kinds: dict[str, Callable[[], nn.Module]] = {
         "relu": nn.ReLU,
         "leaky_relu": lambda: nn.LeakyReLU(0.1),
@@ -121,6 +125,28 @@ def slope(costs: list[Cost], values: list[float]) -> float:
     return float(np.polyfit(neurons, np.log(values), 1)[0])
 
 
+def pieces(latent_dim: int, widths: tuple[int, ...], generators: int) -> None:
+    """Slope of pieces a line against hidden units, with its standard error over generators."""
+    units = np.log([2 * width for width in widths])
+    found = np.empty((generators, len(widths)))
+    for seed in range(generators):
+        for column, width in enumerate(widths):
+            stack = generator(latent_dim, width, 20, seed=seed)
+            chains = LineChains.start(stack, observe(stack, 3), 2, 0)
+            chains.warm_up(8)
+            before = chains.updates, chains.pieces
+            chains.draw(5)
+            found[seed, column] = (chains.pieces - before[1]) / (chains.updates - before[0])
+    slopes = np.array([np.polyfit(units, np.log(row), 1)[0] for row in found])
+    error = slopes.std(ddof=1) / generators**0.5
+    shares = ", ".join(f"{share:.2f}" for share in (found / np.exp(units)).mean(0))
+    print(
+        f"  S = {latent_dim}, widths {widths}, {generators} generators: slope of pieces "
+        f"{slopes.mean():.2f} ± {error:.2f}; pieces a neuron {shares}",
+        flush=True,
+    )
+
+
 def directions(latent_dim: int, width: int, obs_dim: int, num: int) -> None:
     """Effective draws a second with all directions, and without what the warm-up learned."""
     logs: dict[str, list[float]] = {"learned": [], "no differences": [], "uniform": []}
@@ -157,9 +183,11 @@ def main() -> None:
     print("    S  width    D  pieces  a neuron  us/update  in forwards  ESS/draw   ESS/s  R-hat")
     for latent_dim in (2,) if smoke else (2, 5, 10, 20):
         costs = [cost(latent_dim, width, 20, updates) for width in widths]
-        pieces = slope(costs, [each.pieces for each in costs])
+        met = slope(costs, [each.pieces for each in costs])
         seconds = slope(costs, [each.microseconds for each in costs])
-        print(f"  S = {latent_dim}, D = 20: slope of pieces {pieces:.2f}, of time {seconds:.2f}")
+        print(f"  S = {latent_dim}, D = 20: slope of pieces {met:.2f}, of time {seconds:.2f}")
+    for latent_dim in (2,) if smoke else (2, 5, 10, 20):
+        pieces(latent_dim, (8, 16) if smoke else (32, 64, 128, 256), 2 if smoke else 6)
     for latent_dim, width in ((3, 8),) if smoke else ((5, 16), (10, 32)):
         directions(latent_dim, width, 20, 30 if smoke else 300)
     print(f"load at the end {os.getloadavg()[0]:.2f}")
