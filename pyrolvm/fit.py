@@ -115,7 +115,7 @@ def fit(
         learning_rate: Step size of Adam at the start.
         decay: Whether the step size falls along half a cosine to 2 % at the last step.
         clip_norm: Largest norm of the gradient.
-        num_particles: Draws of the guide for each datum and step.
+        num_particles: Draws of the guide for each datum and step, where no loss is given.
         loss: An objective of Pyro, or ``loss(model, guide, *args)``, summed over data. Where it is
             None: the negative ELBO (``Trace_ELBO``), and for a guide that carries
             ``rate_weights`` other than 1 the :class:`pyrolvm.objectives.LayerwiseELBO` of these.

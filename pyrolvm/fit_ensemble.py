@@ -130,7 +130,8 @@ def fit_ensemble(
     Raises:
         SettingError: If a setting makes no sense, or no factory takes it.
         IncompatiblePairError: If members differ in names or shapes of parameters or in what they
-            compute, if draws are not reparameterised, or if the program cannot be batched.
+            compute, if draws are not reparameterised, or if the program cannot be batched (a
+            categorical top layer, for example).
         DataError: If the data does not fit.
 
     >>> from pyrolvm import guides, models

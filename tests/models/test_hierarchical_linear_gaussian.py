@@ -34,7 +34,7 @@ class TestFourLayers(ModelContract):
 
 
 def two_layers() -> HierarchicalLinearGaussian:
-    """The example of the notes: loadings of standard normal entries."""
+    """Two layers, with loadings of standard normal entries."""
     torch.manual_seed(0)
     model = HierarchicalLinearGaussian((3, 2), 5, scales=0.7, noise_scale=0.5).double()
     model.scales.fill_(0.7)
