@@ -118,7 +118,8 @@ def fit(
         num_particles: Draws of the guide for each datum and step, where no loss is given.
         loss: An objective of Pyro, or ``loss(model, guide, *args)``, summed over data. Where it is
             None: the negative ELBO (``Trace_ELBO``), and for a guide that carries
-            ``rate_weights`` other than 1 the :class:`pyrolvm.objectives.LayerwiseELBO` of these.
+            ``rate_weights`` other than 1 the :class:`pyrolvm.objectives.LayerwiseELBO` of these;
+            a guide with ``rate_weights`` takes over those of a LayerwiseELBO that trained it.
         train: What learns: ``"both"``, ``"guide"`` (the model is frozen) or ``"model"``.
         seed: The same seed gives the same result, bit for bit, on one machine.
         patience: Stop after so many steps in which the loss (over ``validation`` if that is given,
@@ -215,6 +216,9 @@ def fit(
     if memory is not None:
         memory.warn_unreached()
         history = memory.history
+        if own_loss is None and isinstance(guide, CarriesRateWeights):
+            ones = dict.fromkeys(guide.rate_weights, 1.0)
+            guide.rate_weights = {**ones, **memory.weights_at(len(run.losses))}
     stopped = len(run.losses) < steps
     return Fit(model, guide, torch.tensor(run.losses), run.seconds, seed, stopped, history)
 

@@ -644,3 +644,12 @@ def test_objectives_that_differ_are_told_apart_by_their_texts():
     assert len({repr(each) for each in objectives}) == len(objectives)
     again = LayerwiseELBO({"z_1": 2.0}, warm_up=linear_warm_up(50))
     assert repr(again) == repr(objectives[2])
+
+
+def test_a_guide_remembers_the_weights_of_the_loss_that_trained_it():
+    model = models.HierarchicalVAE(latent_dims=(3, 2), obs_dim=5, hidden=(8,))
+    guide, x = guides.Layerwise(model, hidden=(8,)), model(size=20).detach()
+    lvm.fit(model, guide, x, steps=2, loss=LayerwiseELBO({"z_1": 10.0}), progress=False)
+    assert guide.rate_weights == {"z_2": 1.0, "z_1": 10.0}
+    with pytest.raises(SettingError, match="rate_weights"):
+        lvm.diagnose(model, guide, x)
