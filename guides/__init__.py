@@ -4,6 +4,7 @@ from pyrolvm.guides.amortized import Amortized
 from pyrolvm.guides.bottom_up import BottomUp
 from pyrolvm.guides.exact import Exact
 from pyrolvm.guides.exact_cpa import CPAPosterior, ExactCPA
+from pyrolvm.guides.helmholtz_coupled import HelmholtzCoupled
 from pyrolvm.guides.iterative import Iterative
 from pyrolvm.guides.ladder import Ladder
 from pyrolvm.guides.langevin import Langevin
@@ -19,6 +20,7 @@ __all__ = [
     "CPAPosterior",
     "Exact",
     "ExactCPA",
+    "HelmholtzCoupled",
     "Iterative",
     "Ladder",
     "Langevin",

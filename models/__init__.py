@@ -10,6 +10,7 @@ from pyrolvm.models.leaky_generator import LeakyGenerator
 from pyrolvm.models.linear_gaussian import LinearGaussian
 from pyrolvm.models.manifold_generator import ManifoldGenerator
 from pyrolvm.models.residual_generator import ResidualGenerator
+from pyrolvm.models.sigmoid_belief_network import SigmoidBeliefNetwork
 from pyrolvm.models.sign_permutation import SignPermutation
 from pyrolvm.models.vae import VAE
 
@@ -25,5 +26,6 @@ __all__ = [
     "LinearGaussian",
     "ManifoldGenerator",
     "ResidualGenerator",
+    "SigmoidBeliefNetwork",
     "SignPermutation",
 ]

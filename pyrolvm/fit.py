@@ -33,6 +33,7 @@ from pyrolvm.objectives import (
     CarriesRateWeights,
     FusedOptimizer,
     LayerwiseELBO,
+    ParticleObjective,
     Patience,
     RateHistory,
     RunningStatistics,
@@ -294,7 +295,7 @@ def _learning_name(model: Any, guide: Any, train: Train, parameter: Tensor) -> s
 
 
 def _loss_name(loss: Any) -> str:
-    return repr(loss) if isinstance(loss, LayerwiseELBO) else _name(loss)
+    return repr(loss) if isinstance(loss, LayerwiseELBO | ParticleObjective) else _name(loss)
 
 
 def _name(program: Any) -> str:

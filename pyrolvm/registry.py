@@ -23,6 +23,7 @@ from pyrolvm.guides import (
     BottomUp,
     Exact,
     ExactCPA,
+    HelmholtzCoupled,
     Iterative,
     Ladder,
     Langevin,
@@ -44,6 +45,7 @@ from pyrolvm.models import (
     LinearGaussian,
     ManifoldGenerator,
     ResidualGenerator,
+    SigmoidBeliefNetwork,
     SignPermutation,
 )
 
@@ -58,6 +60,7 @@ MODELS: dict[str, type[Model]] = {
     "linear-gaussian": LinearGaussian,
     "manifold-generator": ManifoldGenerator,
     "residual-generator": ResidualGenerator,
+    "sigmoid-belief-network": SigmoidBeliefNetwork,
     "sign-permutation": SignPermutation,
     "vae": VAE,
 }
@@ -72,6 +75,7 @@ GUIDES: dict[str, type[Guide]] = {
     "layerwise": Layerwise,
     "ladder": Ladder,
     "bottom-up": BottomUp,
+    "helmholtz-coupled": HelmholtzCoupled,
     "exact": Exact,
     "exact-cpa": ExactCPA,
     "line-gibbs": LineGibbs,

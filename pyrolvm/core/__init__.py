@@ -3,6 +3,8 @@
 from pyrolvm.core.capabilities import (
     AffineGenerator,
     AssignableStack,
+    BinaryLayers,
+    BinaryRecognition,
     ExplicitJoint,
     HasOptimalLayers,
     HasPosterior,
@@ -35,6 +37,8 @@ from pyrolvm.core.predictive import predictive, prior_predictive
 __all__ = [
     "AffineGenerator",
     "AssignableStack",
+    "BinaryLayers",
+    "BinaryRecognition",
     "CheckpointError",
     "Data",
     "DataError",

@@ -219,3 +219,53 @@ class HasOptimalLayers(Protocol):
             Batch shape ``(..., N)``, event shape ``(width,)``.
         """
         ...
+
+
+@runtime_checkable
+class BinaryLayers(Protocol):
+    """Layers of zeros and ones, each drawn given the next one above alone, and x drawn last.
+
+    What :class:`Layered` offers, with the log odds of each unit at hand: exact sums over small
+    layers, and samplers that mix two conditionals of one layer, need them.
+    """
+
+    latent_sites: tuple[str, ...]
+    layer_dims: Mapping[str, int]
+    obs_dim: int
+
+    def layer_prior(self, site: str, above: Mapping[str, Tensor]) -> TorchDistribution:
+        """Return p(z_l | z_{l+1}), as in :class:`Layered`."""
+        ...
+
+    def layer_likelihood(self, latents: Mapping[str, Tensor]) -> TorchDistribution:
+        """Return p(x | z_1), as in :class:`Layered`."""
+        ...
+
+    def layer_logits(self, site: str, above: Tensor | None) -> Tensor:
+        """Return the log odds of a layer's units, or of x, given the next layer above.
+
+        Args:
+            site: Name of a latent layer, or ``"x"``.
+            above: Value of the next layer above, ``(..., width)``; None at the top.
+
+        Returns:
+            Shape ``(..., width of the site)``; ``(width,)`` at the top.
+        """
+        ...
+
+
+@runtime_checkable
+class BinaryRecognition(Protocol):
+    """A guide over layers of zeros and ones, each drawn given the next one below, from x up."""
+
+    def layer_logits(self, site: str, below: Tensor) -> Tensor:
+        """Return the log odds of a layer's units under q(z_l | z_{l-1}).
+
+        Args:
+            site: Name of a latent layer.
+            below: Value of the next layer below, or of x for z_1, ``(..., width)``.
+
+        Returns:
+            Shape ``(..., width of the site)``.
+        """
+        ...

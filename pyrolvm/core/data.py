@@ -4,13 +4,59 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from pyrolvm.core.errors import DataError
+
+
+class Arguments(Protocol):
+    """What a program is called with; :class:`Data` is the one that has rows."""
+
+    @property
+    def args(self) -> tuple[Any, ...]:
+        """The positional arguments."""
+        ...
+
+    @property
+    def named(self) -> Mapping[str, Any]:
+        """The arguments by name."""
+        ...
+
+    def items(self) -> Iterator[tuple[str, Tensor]]:
+        """The tensors with their names."""
+        ...
+
+    def size_hint(self) -> str:
+        """A sentence where values are so large that densities may overflow; empty elsewhere."""
+        ...
+
+
+@dataclass(frozen=True)
+class CallArguments:
+    """Arguments of any kind and number, as SVI hands them to a loss.
+
+    Args:
+        args: The positional ones.
+        named: Those by name.
+    """
+
+    args: tuple[Any, ...]
+    named: Mapping[str, Any]
+
+    def items(self) -> Iterator[tuple[str, Tensor]]:
+        """The tensors among them, positional ones numbered."""
+        for name, value in (*enumerate(self.args), *self.named.items()):
+            if isinstance(value, Tensor):
+                yield str(name), value
+
+    def size_hint(self) -> str:
+        """A sentence where values are so large that densities may overflow; empty elsewhere."""
+        return _size_hint(self.items())
+
 
 HUGE = 1e8
 """Size of data at which programs that were not written for it begin to overflow."""
@@ -110,17 +156,21 @@ class Data:
 
     def size_hint(self) -> str:
         """A sentence where values are so large that densities may overflow; empty elsewhere."""
-        largest = max(float(tensor.double().abs().max()) for _, tensor in self.items())
-        if not largest > HUGE:
-            return ""
-        return (
-            f" The data reach {largest:.1g}, and their size is a likely cause: scale them first, "
-            "for example x / x.std()."
-        )
+        return _size_hint(self.items())
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> Data:
         positional = None if self.positional is None else change(self.positional)
         return Data(positional, {name: change(tensor) for name, tensor in self.named.items()})
+
+
+def _size_hint(tensors: Iterator[tuple[str, Tensor]]) -> str:
+    largest = max((float(tensor.double().abs().max()) for _, tensor in tensors), default=0.0)
+    if not largest > HUGE:
+        return ""
+    return (
+        f" The data reach {largest:.1g}, and their size is a likely cause: scale them first, "
+        "for example x / x.std()."
+    )
 
 
 def _tensor(value: Any, name: str) -> Tensor:

@@ -8,13 +8,13 @@ from typing import Any
 import pyro
 from pyro import poutine
 
-from pyrolvm.core.data import Data
+from pyrolvm.core.data import Arguments
 from pyrolvm.core.errors import DataError, PyroLVMError, SiteError
 from pyrolvm.core.sites import log_density
 from pyrolvm.core.tracing import PairTrace, run_pair
 
 
-def run_once(model: Callable, guide: Callable, data: Data) -> PairTrace:
+def run_once(model: Callable, guide: Callable, data: Arguments) -> PairTrace:
     """Run guide and model once, without a particle plate, and check that their sites match.
 
     Raises:
@@ -82,7 +82,7 @@ def _check_shapes(model: Any, guide: Any) -> None:
             )
 
 
-def _name_the_culprit(model: Callable, guide: Callable, data: Data, error: Exception) -> None:
+def _name_the_culprit(model: Callable, guide: Callable, data: Arguments, error: Exception) -> None:
     """Raise a sentence that names the site at fault, where another run shows it."""
     reason = _reason(error)
     if "dtype" in reason or "same type" in reason:

@@ -17,7 +17,7 @@ from pyro.poutine.messenger import Messenger
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
-from pyrolvm.core.data import Data
+from pyrolvm.core.data import Arguments
 from pyrolvm.core.errors import SiteError
 from pyrolvm.core.sites import log_density
 
@@ -75,7 +75,7 @@ def _samples(trace: Trace) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def run_pair(
-    model: Callable, guide: Callable, data: Data, like: PairTrace | None = None
+    model: Callable, guide: Callable, data: Arguments, like: PairTrace | None = None
 ) -> PairTrace:
     """Run a guide and replay its model.
 
@@ -124,7 +124,7 @@ def _holding(sites: dict[str, dict[str, Any]]) -> Trace:
 def run_vectorised(
     model: Callable,
     guide: Callable,
-    data: Data,
+    data: Arguments,
     num_particles: int,
     particle_dim: int,
     like: PairTrace | None = None,
@@ -145,7 +145,7 @@ def run_vectorised(
 def run_particles(
     model: Callable,
     guide: Callable,
-    data: Data,
+    data: Arguments,
     sizes: list[int],
     alone: PairTrace,
     dim: int | None,
@@ -192,7 +192,7 @@ class Holding(Messenger):
 
 
 def log_density_at(
-    program: Callable, data: Data, values: dict[str, Tensor], particle_dim: int
+    program: Callable, data: Arguments, values: dict[str, Tensor], particle_dim: int
 ) -> dict[str, Tensor]:
     """Log density of every site of a program at given values of its latent sites.
 
@@ -214,7 +214,7 @@ def log_density_at(
     }
 
 
-def log_joint_at(model: Callable, data: Data, values: dict[str, Tensor]) -> Tensor:
+def log_joint_at(model: Callable, data: Arguments, values: dict[str, Tensor]) -> Tensor:
     """Log p(x, z) at given values of the latent sites of a model with all sites in the plate.
 
     Args:

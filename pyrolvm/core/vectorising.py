@@ -12,13 +12,15 @@ from collections.abc import Callable
 
 import torch
 
-from pyrolvm.core.data import Data
+from pyrolvm.core.data import Arguments
 from pyrolvm.core.guide import keep_the_contract
 from pyrolvm.core.sites import delta_within, log_density
 from pyrolvm.core.tracing import Holding, PairTrace, free_dim, run_pair, run_vectorised
 
 
-def particle_dim(model: Callable, guide: Callable, rows: Data, alone: PairTrace) -> int | None:
+def particle_dim(
+    model: Callable, guide: Callable, rows: Arguments, alone: PairTrace
+) -> int | None:
     """Return the dimension for a particle plate; None, with a warning, where it does not do.
 
     Args:
@@ -37,7 +39,7 @@ def particle_dim(model: Callable, guide: Callable, rows: Data, alone: PairTrace)
 def vectorises(
     model: Callable,
     guide: Callable,
-    data: Data,
+    data: Arguments,
     particle_dim: int,
     like: PairTrace | None = None,
 ) -> bool:

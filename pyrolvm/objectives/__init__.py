@@ -1,9 +1,11 @@
 """What SVI maximises, and the loop and the optimizer that take the steps."""
 
+from pyrolvm.objectives.coupled_elbo import CoupledELBO
 from pyrolvm.objectives.forward_kl import forward_kl
 from pyrolvm.objectives.fused_optimizer import FusedOptimizer
 from pyrolvm.objectives.layerwise_elbo import LayerwiseELBO
 from pyrolvm.objectives.objective import Objective, checked_objective
+from pyrolvm.objectives.particle_objective import ParticleObjective, Particles
 from pyrolvm.objectives.patience import Patience
 from pyrolvm.objectives.rate_history import RateHistory
 from pyrolvm.objectives.rate_weights import (
@@ -20,9 +22,12 @@ from pyrolvm.objectives.traps import refuse_tempered, refuse_traps
 
 __all__ = [
     "CarriesRateWeights",
+    "CoupledELBO",
     "FusedOptimizer",
     "LayerwiseELBO",
     "Objective",
+    "ParticleObjective",
+    "Particles",
     "Patience",
     "RateHistory",
     "RunningStatistics",
