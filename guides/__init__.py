@@ -2,7 +2,10 @@
 
 from pyrolvm.guides.amortized import Amortized
 from pyrolvm.guides.bottom_up import BottomUp
+from pyrolvm.guides.conditional_encoder import ConditionalEncoder
+from pyrolvm.guides.conditional_product import ConditionalProduct
 from pyrolvm.guides.exact import Exact
+from pyrolvm.guides.exact_code import ExactCode
 from pyrolvm.guides.exact_cpa import CPAPosterior, ExactCPA
 from pyrolvm.guides.helmholtz_coupled import HelmholtzCoupled
 from pyrolvm.guides.iterative import Iterative
@@ -18,8 +21,11 @@ __all__ = [
     "Amortized",
     "BottomUp",
     "CPAPosterior",
+    "ConditionalEncoder",
+    "ConditionalProduct",
     "Exact",
     "ExactCPA",
+    "ExactCode",
     "HelmholtzCoupled",
     "Iterative",
     "Ladder",

@@ -25,15 +25,18 @@ if TYPE_CHECKING:
     from pyrolvm.fit_em import fit_em
     from pyrolvm.fit_ensemble import EnsembleFit, EnsembleMember, fit_ensemble
     from pyrolvm.fit_exact import fit_exact
+    from pyrolvm.fit_restarts import Restarts, fit_restarts
     from pyrolvm.inference.evidence import log_evidence
     from pyrolvm.inference.invertibility import Invertibility, invertibility
     from pyrolvm.inference.kl_trace import KLTrace
     from pyrolvm.inference.layer_rates import LayerRates, layer_rates
+    from pyrolvm.objectives.anchored_warm_start import AnchoredWarmStart
     from pyrolvm.studies.study import Study, StudyResult
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "AnchoredWarmStart",
     "Comparison",
     "EnsembleFit",
     "EnsembleMember",
@@ -44,6 +47,7 @@ __all__ = [
     "LayerRates",
     "LogDensities",
     "PyroLVMError",
+    "Restarts",
     "Study",
     "StudyResult",
     "compare",
@@ -52,6 +56,7 @@ __all__ = [
     "fit_em",
     "fit_ensemble",
     "fit_exact",
+    "fit_restarts",
     "invertibility",
     "layer_rates",
     "log_densities",
@@ -59,6 +64,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "AnchoredWarmStart": "pyrolvm.objectives.anchored_warm_start",
     "Comparison": "pyrolvm.compare",
     "EnsembleFit": "pyrolvm.fit_ensemble",
     "EnsembleMember": "pyrolvm.fit_ensemble",
@@ -69,6 +75,7 @@ _HOMES = {
     "LayerRates": "pyrolvm.inference.layer_rates",
     "LogDensities": "pyrolvm.core.log_densities",
     "PyroLVMError": "pyrolvm.core.errors",
+    "Restarts": "pyrolvm.fit_restarts",
     "Study": "pyrolvm.studies.study",
     "StudyResult": "pyrolvm.studies.study",
     "compare": "pyrolvm.compare",
@@ -77,13 +84,24 @@ _HOMES = {
     "fit_ensemble": "pyrolvm.fit_ensemble",
     "fit_em": "pyrolvm.fit_em",
     "fit_exact": "pyrolvm.fit_exact",
+    "fit_restarts": "pyrolvm.fit_restarts",
     "invertibility": "pyrolvm.inference.invertibility",
     "layer_rates": "pyrolvm.inference.layer_rates",
     "log_densities": "pyrolvm.core.log_densities",
     "log_evidence": "pyrolvm.inference.evidence",
 }
 
-_PARTS = ("datasets", "families", "guides", "models", "objectives", "plots", "report", "studies")
+_PARTS = (
+    "datasets",
+    "families",
+    "guides",
+    "identifiability",
+    "models",
+    "objectives",
+    "plots",
+    "report",
+    "studies",
+)
 
 
 class _Package(ModuleType):

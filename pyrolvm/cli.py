@@ -36,6 +36,7 @@ DEFAULT_DATA = "digits"
 ESSENTIAL = ("guide", "gap", "approximation", "amortization", "k-hat")
 DEFAULT_STEPS = 2000
 RATE_PLANE = "rate-plane"
+IDENTIFIABILITY = "identifiability"
 STUDY_FILE = """    [[grid]]
     model = {name = "residual-generator", latent_dim = 2, contraction = [0.5, 0.9]}
     guide = {name = "amortized", family = "full", hidden = [[4], [16], [64]]}
@@ -196,6 +197,8 @@ def study(
 
     Example: pyrolvm study rate-plane --data digits --grid 5
 
+    Example: pyrolvm study identifiability
+
     Example: pyrolvm study my_study.toml --backend dask --scheduler tcp://host:8786
 
     Args:
@@ -225,6 +228,17 @@ def study(
             )
         _rate_plane(size, data, grid, network, out)
         return
+    if study == IDENTIFIABILITY:
+        given = [option is not None for option in (jobs, data, scheduler, grid)]
+        if any(given) or retry_failed or not resume or (backend, network) != ("local", "mlp"):
+            from pyrolvm.core.errors import SettingError
+
+            raise SettingError(
+                f"{IDENTIFIABILITY} makes its own data, trains in one process and always goes on "
+                "where it stopped: it takes --size and --out only."
+            )
+        _identifiability(size, out)
+        return
     if grid is not None or network != "mlp":
         from pyrolvm.core.errors import SettingError
 
@@ -237,7 +251,7 @@ def study(
     from pyrolvm.studies.command import find_study, run_study
     from pyrolvm.studies.frame import known_columns
 
-    asked = find_study(study, size, (RATE_PLANE,))
+    asked = find_study(study, size, (RATE_PLANE, IDENTIFIABILITY))
     if data is not None:
         asked = asked.with_data(*data.split(","))
     check_figures(asked.figures, known_columns(asked.cells))
@@ -353,16 +367,30 @@ def _rate_plane(
     print(f"Page: {page}\nTable: {plane.folder / 'frame.csv'}")
 
 
+def _identifiability(size: str, out: Path | None) -> None:
+    from pyrolvm.report.identifiability_command import run
+    from pyrolvm.report.identifiability_page import short_table
+    from pyrolvm.report.identifiability_words import headline
+    from pyrolvm.report.terminal import print_table
+
+    found, page = run(size, out)
+    print_table(short_table(found))
+    small = "Note: The smoke size shows that the study runs; its figures mean nothing yet."
+    print(headline(found) if size != "smoke" else small)
+    print(f"Page: {page}\nTable: {found.folder / 'frame.csv'}, runs.csv")
+
+
 def _print_studies() -> None:
     from rich.console import Console
 
-    from pyrolvm.report.rate_plane_command import DESCRIPTION, NAME
+    from pyrolvm.report import identifiability_command, rate_plane_command
     from pyrolvm.report.terminal import rich_table
     from pyrolvm.studies.builtin import descriptions
     from pyrolvm.studies.settings import table
 
     console = Console()
-    questions = {**descriptions(), NAME: DESCRIPTION}
+    own = (rate_plane_command, identifiability_command)
+    questions = {**descriptions(), **{study.NAME: study.DESCRIPTION for study in own}}
     console.print(rich_table("Studies", ("name", "question"), sorted(questions.items())))
     console.print(rich_table("Keys of a cell", ("key", "default", "meaning"), table()))
     print(f"A study file, with every list an axis:\n\n{STUDY_FILE}")

@@ -335,7 +335,7 @@ def _score(
     tree = comparison_tree(
         {n: dataclasses.replace(m, picture=per_guide.get(n, {})) for n, m in measured.items()},
         observed=dict(scored.items()),
-        prior=prior_draws(model, settings.seed),
+        prior=prior_draws(model, settings.seed, scored),
         picture=shown,
         attrs={
             "title": "How far is each guide from the posterior?",

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from pyro.infer import ELBO, SVI
@@ -28,6 +28,7 @@ from pyrolvm.core.randomness import own_randomness
 from pyrolvm.core.reachable import reachable_modules
 from pyrolvm.core.sites import DATA_PLATE, data_dim
 from pyrolvm.core.tracing import PairTrace, free_dim
+from pyrolvm.core.units import take_units
 from pyrolvm.core.vectorising import vectorises
 from pyrolvm.objectives import (
     CarriesRateWeights,
@@ -46,6 +47,9 @@ from pyrolvm.objectives import (
 )
 
 DEFAULT_BATCH = 128
+
+WarmStart: TypeAlias = Callable[[Any, Any, Data], object]
+"""Changes a model and a guide in place, given the data."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +96,7 @@ def fit(
     num_particles: int = 1,
     loss: ELBO | Callable[..., Tensor] | None = None,
     train: Train = "both",
+    warm_start: WarmStart | None = None,
     seed: int = 0,
     patience: int | None = None,
     validation: Any = None,
@@ -109,7 +114,8 @@ def fit(
         model: A Pyro program.
         guide: A Pyro program with the same arguments.
         data: A tensor, or a mapping from argument name to tensor, rows first; for a model of
-            PyroLVM it is moved to the device and the floating type of the model.
+            PyroLVM it is moved to the device and the floating type of the model. A model that
+            works in units of the data (``standardise_by``) and has none yet takes them here.
         steps: Number of optimisation steps.
         batch_size: Rows in a minibatch. Without it, 128 for PyroLVM's amortized pairs, and all
             rows for other programs and for guides with parameters of their own for each datum.
@@ -122,6 +128,10 @@ def fit(
             ``rate_weights`` other than 1 the :class:`pyrolvm.objectives.LayerwiseELBO` of these;
             a guide with ``rate_weights`` takes over those of a LayerwiseELBO that trained it.
         train: What learns: ``"both"``, ``"guide"`` (the model is frozen) or ``"model"``.
+        warm_start: Called once with model, guide and data before the first step, to bring the pair
+            near a good start (:class:`pyrolvm.AnchoredWarmStart` is one). It has random numbers of
+            its own: those of the steps are the same with and without. A fit that goes on from a
+            checkpoint does not repeat it.
         seed: The same seed gives the same result, bit for bit, on one machine.
         patience: Stop after so many steps in which the loss (over ``validation`` if that is given,
             else the mean training loss of the last 100 steps) has not fallen; the best state is
@@ -160,13 +170,11 @@ def fit(
     require_at_least(
         1, num_particles=num_particles, checkpoint_every=checkpoint_every, watch_every=watch_every
     )
-    rows = Data.of(data)
-    if isinstance(model, Model):
-        rows.check_finite()
+    rows = _checked(model, data)
     if device is not None:
         for module in reachable_modules(model, guide):
             module.to(device)
-    rows = beside_model(model, rows, device)
+    rows = _training_rows(model, rows, device, train)
     watched = None if validation is None else beside_model(model, Data.of(validation), device)
     size = minibatch_size(model, guide, rows, batch_size)
     own_loss: LayerwiseELBO | None = None
@@ -177,6 +185,7 @@ def fit(
         "steps": steps, "batch_size": size, "learning_rate": learning_rate, "decay": decay,
         "clip_norm": clip_norm, "num_particles": num_particles, "train": train, "seed": seed,
         "loss": None if loss is None else _loss_name(loss), "patience": patience,
+        "warm_start": None if warm_start is None else _start_name(warm_start),
         "validation": watched and tensor_digest(watched.items()),
         "data": tensor_digest(rows.items()),
         "model": _name(model), "guide": _name(guide),
@@ -212,16 +221,28 @@ def fit(
         )  # fmt: skip
         if path is not None and path.exists():
             run.resume()
+        elif warm_start is not None:
+            _warm(warm_start, run)
         run.go(steps, checkpoint_every, progress)
     history = None
     if memory is not None:
         memory.warn_unreached()
         history = memory.history
-        if own_loss is None and isinstance(guide, CarriesRateWeights):
-            ones = dict.fromkeys(guide.rate_weights, 1.0)
-            guide.rate_weights = {**ones, **memory.weights_at(len(run.losses))}
-    stopped = len(run.losses) < steps
-    return Fit(model, guide, torch.tensor(run.losses), run.seconds, seed, stopped, history)
+        if own_loss is None:
+            _hand_over(memory, guide, len(run.losses))
+    return Fit(
+        model, guide, torch.tensor(run.losses), run.seconds, seed,
+        stopped_early=len(run.losses) < steps, rate_history=history,
+    )  # fmt: skip
+
+
+def _checked(model: Any, data: Any) -> Data:
+    rows = Data.of(data)
+    if isinstance(model, Model):
+        rows.check_finite()
+        if model.covariates:
+            model.check_data(rows)  # labels are looked at in the first step only
+    return rows
 
 
 def beside_model(model: Any, rows: Data, device: str | torch.device | None) -> Data:
@@ -229,6 +250,16 @@ def beside_model(model: Any, rows: Data, device: str | torch.device | None) -> D
     if isinstance(model, Model):
         return rows.to(model.device, model.dtype)
     return rows if device is None else rows.to(device)
+
+
+def _training_rows(
+    model: Any, rows: Data, device: str | torch.device | None, train: Train
+) -> Data:
+    """Put data where training takes place; a model that learns takes its units from them."""
+    rows = beside_model(model, rows, device)
+    if train != "guide":
+        take_units(model, rows)
+    return rows
 
 
 def minibatch_size(model: Any, guide: Any, rows: Data, asked: int | None) -> int:
@@ -296,6 +327,24 @@ def _learning_name(model: Any, guide: Any, train: Train, parameter: Tensor) -> s
 
 def _loss_name(loss: Any) -> str:
     return repr(loss) if isinstance(loss, LayerwiseELBO | ParticleObjective) else _name(loss)
+
+
+def _hand_over(memory: LayerwiseELBO, guide: Any, steps: int) -> None:
+    """Let a guide that carries weights of rates keep those that trained it."""
+    if isinstance(guide, CarriesRateWeights):
+        ones = dict.fromkeys(guide.rate_weights, 1.0)
+        guide.rate_weights = {**ones, **memory.weights_at(steps)}
+
+
+def _warm(warm_start: WarmStart, run: SVILoop) -> None:
+    """Bring the pair near a good start, and keep that: a resumed fit does not repeat it."""
+    with own_randomness(run.seed):
+        warm_start(run.model, run.guide, run.rows)
+    run.save()
+
+
+def _start_name(warm_start: WarmStart) -> str:
+    return repr(warm_start) if is_dataclass(warm_start) else _name(warm_start)
 
 
 def _name(program: Any) -> str:

@@ -17,14 +17,22 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
-from pyrolvm.core import EvidenceError, HasPosterior, NonFiniteLossError, PiecewiseAffine
+from pyrolvm.core import (
+    EvidenceError,
+    HasCode,
+    HasOptimalLayers,
+    HasPosterior,
+    NonFiniteLossError,
+    PiecewiseAffine,
+)
 from pyrolvm.core.checkpoint import tensor_digest
 from pyrolvm.core.errors import SettingError, UnknownNameError, require_at_least, require_seed
 from pyrolvm.core.pairing import offers
+from pyrolvm.core.units import take_units
 from pyrolvm.exact.folding import Array
 from pyrolvm.fit import Fit
 from pyrolvm.fit_em import observations_of
-from pyrolvm.guides import Exact, ExactCPA
+from pyrolvm.guides import Exact, ExactCode, ExactCPA, Layerwise
 from pyrolvm.inference.evidence import has_exact_evidence
 from pyrolvm.inference.exact_likelihood import ExactLikelihood, in_double_precision
 from pyrolvm.inference.learning_record import LearningRecord
@@ -58,11 +66,12 @@ def fit_exact(
 
     The model computes in double precision while it learns, and is rounded to its own type at the
     end. It is left in the best state: by ``validation`` if that is given, else by the likelihood
-    of all data, where that was evaluated (L-BFGS, or Adam on all rows).
+    of all data, where that was evaluated (L-BFGS, or Adam on all rows). A noiseless flow that was
+    not standardised before takes its units from ``x`` first.
 
     Args:
         model: A model whose evidence is known exactly (see :func:`pyrolvm.log_evidence`), for
-            example ``CPAGenerator`` or ``LinearGaussian``.
+            example ``CPAGenerator``, ``LinearGaussian`` or ``TriangularMap``.
         x: Observations, a tensor ``(N, obs_dim)`` or a mapping with this one tensor.
         optimizer: ``"lbfgs"``, on all rows; points at which the likelihood cannot be evaluated
             count as bad, and the line search turns back. Or ``"adam"``.
@@ -79,9 +88,9 @@ def fit_exact(
         progress: Whether to show a progress bar; a text names it.
 
     Returns:
-        The model, its exact posterior as guide, and the losses in nats per datum: the exact
-        negative log likelihood of all data after every iteration of L-BFGS, that of the minibatch
-        before every step of Adam.
+        The model, its exact posterior (of a flow, its exact code) as guide, and the losses in
+        nats per datum: the exact negative log likelihood of all data after every iteration of
+        L-BFGS, that of the minibatch before every step of Adam.
 
     Raises:
         EvidenceError: If the evidence of the model is not known exactly.
@@ -107,6 +116,7 @@ def fit_exact(
     guide = _exact_guide(model)
     rows = observations_of(model, x)
     watched = None if validation is None else observations_of(model, validation)
+    take_units(model, rows)
     facts = {
         "optimizer": optimizer, "steps": steps, "batch_size": batch_size, "seed": seed,
         "learning_rate": learning_rate, "patience": patience, "model": type(model).__qualname__,
@@ -170,6 +180,10 @@ def _exact_guide(model: Any) -> Any:
             f"{getattr(model, '__name__', type(model).__name__)} {why}. Train it with lvm.fit "
             "and a guide."
         )
+    if offers(model, HasCode):
+        return ExactCode(model)
+    if offers(model, HasOptimalLayers):
+        return Layerwise.optimal(model)
     return Exact(model) if offers(model, HasPosterior) else ExactCPA(model)
 
 

@@ -15,13 +15,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pyrolvm.core import Guide, Model, UnknownNameError, serves
+from pyrolvm.core import ConditionalPrior, Guide, Model, UnknownNameError, serves
 from pyrolvm.core.errors import SettingError
+from pyrolvm.core.pairing import offers
 from pyrolvm.families import FAMILIES
 from pyrolvm.guides import (
     Amortized,
     BottomUp,
+    ConditionalEncoder,
+    ConditionalProduct,
     Exact,
+    ExactCode,
     ExactCPA,
     HelmholtzCoupled,
     Iterative,
@@ -34,10 +38,14 @@ from pyrolvm.guides import (
     SignGuide,
 )
 from pyrolvm.models import (
+    IVAE,
     VAE,
+    AnchoredIVAE,
+    BrenierMap,
     ConvGenerator,
     CPAGenerator,
     Folding,
+    GenericFlow,
     HierarchicalLinearGaussian,
     HierarchicalVAE,
     InjectiveSlope,
@@ -47,21 +55,30 @@ from pyrolvm.models import (
     ResidualGenerator,
     SigmoidBeliefNetwork,
     SignPermutation,
+    TriangularMap,
+    TriangularVAE,
 )
+from pyrolvm.nn.environment_prior import EnvironmentPrior
 
 MODELS: dict[str, type[Model]] = {
+    "anchored-ivae": AnchoredIVAE,
+    "brenier-map": BrenierMap,
     "conv-generator": ConvGenerator,
     "cpa-generator": CPAGenerator,
     "folding": Folding,
+    "generic-flow": GenericFlow,
     "hierarchical-linear-gaussian": HierarchicalLinearGaussian,
     "hierarchical-vae": HierarchicalVAE,
     "injective-slope": InjectiveSlope,
+    "ivae": IVAE,
     "leaky-generator": LeakyGenerator,
     "linear-gaussian": LinearGaussian,
     "manifold-generator": ManifoldGenerator,
     "residual-generator": ResidualGenerator,
     "sigmoid-belief-network": SigmoidBeliefNetwork,
     "sign-permutation": SignPermutation,
+    "triangular-map": TriangularMap,
+    "triangular-vae": TriangularVAE,
     "vae": VAE,
 }
 
@@ -76,13 +93,17 @@ GUIDES: dict[str, type[Guide]] = {
     "ladder": Ladder,
     "bottom-up": BottomUp,
     "helmholtz-coupled": HelmholtzCoupled,
+    "conditional-product": ConditionalProduct,
+    "conditional-encoder": ConditionalEncoder,
     "exact": Exact,
+    "exact-code": ExactCode,
     "exact-cpa": ExactCPA,
     "line-gibbs": LineGibbs,
 }
 
 DEFAULT_GUIDES = ("diagonal", "full", "mixture", "flow", "per-datum")
 DEFAULT_LAYERED_GUIDES = ("layerwise", "ladder", "bottom-up")
+DEFAULT_CONDITIONAL_GUIDES = ("conditional-product", "conditional-encoder")
 DEFAULT_ENCODER = (128, 128)
 
 
@@ -169,7 +190,8 @@ def make_model(text: str, obs_dim: int) -> Model:
 def model_arguments(text: str) -> tuple[str, dict[str, Any]]:
     """Read the specification of a model: its name, and the arguments of its constructor.
 
-    Noise learns where it can, but in a hierarchy: weights of rates are relative to it.
+    Noise learns where it can, but in a hierarchy, weights of whose rates are relative to it, and
+    where it identifies the code.
 
     Raises:
         UnknownNameError: If the name is not known, or a part is not one that models take.
@@ -188,10 +210,10 @@ def model_arguments(text: str) -> tuple[str, dict[str, Any]]:
     if parts.numbers and "latent_dims" in takes:
         arguments["latent_dims"] = parts.numbers
     elif parts.numbers:
-        arguments["latent_dim"] = parts.numbers[0]
+        arguments["dim" if "dim" in takes else "latent_dim"] = parts.numbers[0]
     if parts.widths is not None:
         arguments["hidden"] = parts.widths
-    if "learn_noise" in takes and "latent_dims" not in takes:
+    if "learn_noise" in takes and not {"latent_dims", "anchors"} & set(takes):
         arguments = {"learn_noise": True, **arguments}
     return parts.name, arguments
 
@@ -204,7 +226,9 @@ def build_model(
     Args:
         name: A key of :data:`MODELS`.
         arguments: Of its constructor; ``latent_dim`` is 2, or the width of the data for a model
-            whose observations are as wide as its latents, where it is not given.
+            whose observations are as wide as its latents, where it is not given. A model with
+            environments has one more of them than latents, a prior of unit Gaussians around the
+            corners of a simplex where it needs one.
         obs_dim: Dimension of the data, where there are any before there is a model.
         text: What the user wrote, for messages.
 
@@ -220,6 +244,12 @@ def build_model(
     if "latent_dim" in takes and takes["latent_dim"].default is inspect.Parameter.empty:
         square = "obs_dim" not in takes and obs_dim is not None
         filled.setdefault("latent_dim", obs_dim if square else 2)
+    if "dim" in takes:
+        filled.setdefault("dim", 2 if obs_dim is None else obs_dim)
+    if "num_environments" in takes:
+        filled.setdefault("num_environments", filled["latent_dim"] + 1)
+    if "prior" in takes and takes["prior"].default is inspect.Parameter.empty:
+        filled.setdefault("prior", EnvironmentPrior.simplex(filled.pop("latent_dim", 2)))
     _check_options(text or name, kind, filled)
     model = kind(**filled)
     if obs_dim not in (None, model.obs_dim):
@@ -314,6 +344,10 @@ def example_model(name: str) -> Model:
 def default_guides(model: Model) -> tuple[str, ...]:
     """Specifications of the guides that a comparison takes when it is given none."""
     served = guides_for(model)
+    if offers(model, ConditionalPrior):
+        return DEFAULT_CONDITIONAL_GUIDES
+    if "exact-code" in served:
+        return ("exact-code",)
     if "amortized" not in served:
         return tuple(name for name in DEFAULT_LAYERED_GUIDES if name in served)
     last = tuple(name for name in ("exact", "exact-cpa") if name in served)[:1]
@@ -322,6 +356,10 @@ def default_guides(model: Model) -> tuple[str, ...]:
 
 def default_trainer(model: Model) -> str:
     """Specification of the guide that a model is trained with where none is named."""
+    if offers(model, ConditionalPrior):
+        return DEFAULT_CONDITIONAL_GUIDES[0]
+    if "exact-code" in guides_for(model):
+        return "exact-code"
     return "amortized:full" if "amortized" in guides_for(model) else DEFAULT_LAYERED_GUIDES[0]
 
 

@@ -191,3 +191,14 @@ def test_what_it_cannot_do_is_refused(wave):
         lvm.fit_exact(make(), broken)
     with pytest.raises(DataError, match=r"\(N, 2\)"):
         lvm.fit_exact(make(), torch.ones(4, 3))
+
+
+def test_a_linear_hierarchy_learns_by_its_evidence_and_gets_its_optimal_guide():
+    torch.manual_seed(0)
+    x = models.HierarchicalLinearGaussian((2, 1), 4)(size=200).detach()
+    model = models.HierarchicalLinearGaussian((2, 1), 4)
+    fit = lvm.fit_exact(model, x, steps=20, progress=False)
+    assert fit.losses[-1] < fit.losses[0]
+    terms = lvm.log_densities(model, fit.guide, x[:5], num_particles=3)
+    evidence = lvm.log_evidence(model.double(), x[:5].double()).detach()
+    torch.testing.assert_close(terms.log_weights, evidence.expand(3, 5), rtol=1e-5, atol=1e-5)

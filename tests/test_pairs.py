@@ -31,7 +31,12 @@ MODEL_SPECS = (
     "sign-permutation:4:permutation=random",
     "folding:num_folds=2",
     "injective-slope",
+    "triangular-vae:2:8",
 )
+NOISELESS_MODEL_SPECS = (
+    "triangular-map", "triangular-map:4:8:kind=integral:layers=1", "generic-flow:4:8",
+    "brenier-map:4:8x8",
+)  # fmt: skip
 HAVE_POSTERIORS = ("linear-gaussian", "sign-permutation", "folding", "injective-slope")
 ARE_AFFINE = {
     "linear-gaussian:2", "cpa-generator:1:6", "cpa-generator:2:6",
@@ -56,6 +61,8 @@ LAYERED_GUIDE_SPECS = (
     "layerwise:8", "layerwise:affine:rate_weights=0.3", "layerwise:optimal", "ladder:8x8",
     "ladder:affine", "bottom-up:8",
 )  # fmt: skip
+CONDITIONAL_MODEL_SPECS = ("ivae:2:6", "ivae:3:6:learn_means=true", "anchored-ivae:2:6")
+CONDITIONAL_GUIDE_SPECS = ("conditional-product:6", "conditional-encoder:full:6")
 REFUSED = {
     "exact": {spec for spec in MODEL_SPECS if not spec.startswith(HAVE_POSTERIORS)},
     "exact-cpa": set(MODEL_SPECS) - ARE_AFFINE,
@@ -79,8 +86,13 @@ def test_the_table_of_pairs_covers_the_registry():
     }
     layered = make_model("hierarchical-linear-gaussian:2", OBS_DIM)
     names |= {make_guide(s, layered).__class__ for s in LAYERED_GUIDE_SPECS}
+    conditional = make_model("ivae:2", OBS_DIM)
+    names |= {make_guide(s, conditional).__class__ for s in CONDITIONAL_GUIDE_SPECS}
+    names |= {make_guide("exact-code", make_model("triangular-map", OBS_DIM)).__class__}
     assert names == set(GUIDES.values())
-    models = {spec.split(":")[0] for spec in (*MODEL_SPECS, *LAYERED_MODEL_SPECS)}
+    models = {
+        spec.split(":")[0] for spec in (*MODEL_SPECS, *LAYERED_MODEL_SPECS, *NOISELESS_MODEL_SPECS)
+    } | {spec.split(":")[0] for spec in CONDITIONAL_MODEL_SPECS}
     assert models == set(MODELS)
 
 
@@ -115,6 +127,46 @@ def test_plain_pyro_runs_the_pair_or_the_refusal_names_what_would_do(model_spec,
     densities = lvm.log_densities(model, guide, x, num_particles=5)
     assert densities.log_weights.shape == (5, 6)
     assert densities.factorises
+
+
+@pytest.mark.parametrize("guide_spec", CONDITIONAL_GUIDE_SPECS)
+@pytest.mark.parametrize("model_spec", CONDITIONAL_MODEL_SPECS)
+def test_plain_pyro_runs_a_model_with_environments(model_spec, guide_spec):
+    model = make_model(model_spec, OBS_DIM)
+    guide = make_guide(guide_spec, model)
+    data = {"x": torch.randn(6, OBS_DIM), "u": torch.arange(6) % 3}
+    svi = SVI(model, guide, Adam({"lr": 1e-3}), Trace_ELBO())
+    before = [p.detach().clone() for p in model.parameters()]
+    assert torch.tensor([svi.step(**data) for _ in range(3)]).isfinite().all()
+    assert all(not torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
+    drawn = Predictive(model, guide=guide, num_samples=3, parallel=True)(**data)
+    assert drawn["z"].shape == (3, 6, model.latent_dim)
+    assert lvm.log_densities(model, guide, data, num_particles=5).factorises
+
+
+@pytest.mark.parametrize("model_spec", CONDITIONAL_MODEL_SPECS)
+@pytest.mark.parametrize("guide_spec", GUIDE_SPECS)
+def test_guides_of_x_alone_are_refused_for_a_model_with_environments(model_spec, guide_spec):
+    with pytest.raises(IncompatiblePairError, match="ConditionalEncoder, ConditionalProduct"):
+        make_guide(guide_spec, make_model(model_spec, OBS_DIM))
+
+
+@pytest.mark.parametrize("model_spec", NOISELESS_MODEL_SPECS)
+def test_plain_pyro_runs_a_model_without_noise_with_its_code(model_spec):
+    model = make_model(model_spec, OBS_DIM)
+    guide, x = make_guide("exact-code", model), observations(model_spec)
+    svi = SVI(model, guide, Adam({"lr": 1e-3}), Trace_ELBO())
+    before = [p.detach().clone() for p in model.parameters()]
+    assert torch.tensor([svi.step(x) for _ in range(3)]).isfinite().all()
+    assert all(not torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
+    densities = lvm.log_densities(model, guide, x, num_particles=5)
+    assert torch.equal(densities.log_weights, densities.log_weights[:1].expand(5, 6))
+
+
+@pytest.mark.parametrize("guide_spec", [*GUIDE_SPECS, "layerwise", "ladder", "bottom-up"])
+def test_guides_for_latents_refuse_a_model_without_and_name_what_holds_its_code(guide_spec):
+    with pytest.raises(IncompatiblePairError, match=r"TriangularMap does not .* ExactCode\."):
+        make_guide(guide_spec, make_model("triangular-map", OBS_DIM))
 
 
 @pytest.mark.parametrize("guide_spec", LAYERED_GUIDE_SPECS)

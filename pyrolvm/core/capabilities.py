@@ -50,6 +50,122 @@ class ExplicitJoint(Protocol):
 
 
 @runtime_checkable
+class ConditionalPrior(Protocol):
+    """One continuous latent vector whose prior depends on the environment of its datum.
+
+    Environments are labels ``u`` of shape ``(N,)``, whole numbers from 0 to E − 1; programs take
+    them as a second argument, ``forward(x=None, u=None, *, size=None)``.
+    """
+
+    latent_sites: tuple[str, ...]
+    latent_dim: int
+    obs_dim: int
+    num_environments: int
+
+    def conditional_prior(self, u: Tensor) -> TorchDistribution:
+        """Return p(z | u): batch shape ``(N,)``, event shape ``(latent_dim,)``."""
+        ...
+
+
+@runtime_checkable
+class ConditionalJoint(ConditionalPrior, Protocol):
+    """A conditional prior, and a likelihood that can be had as a distribution."""
+
+    def likelihood(self, z: Tensor) -> TorchDistribution:
+        """Return p(x | z) for z of shape ``(..., latent_dim)``, event shape ``(obs_dim,)``."""
+        ...
+
+
+@runtime_checkable
+class TriangularMonotone(Protocol):
+    r"""The generator, or its first outputs, is a triangular monotone increasing (TMI) map.
+
+    Output i depends on :math:`z_1, \ldots, z_i` and is strictly monotone in :math:`z_i`,
+    increasing where ``signature[i]`` is 1 and decreasing where it is −1. Further outputs may be
+    anything.
+    """
+
+    latent_dim: int
+    obs_dim: int
+
+    @property
+    def signature(self) -> tuple[int, ...]:
+        """Direction of each of the first ``latent_dim`` outputs, 1 or −1."""
+        ...
+
+    @property
+    def prior_is_fixed(self) -> bool:
+        """Whether p(z) is given; otherwise it is learned, independent in its coordinates."""
+        ...
+
+
+@runtime_checkable
+class ConvexGradient(Protocol):
+    """The generator is the gradient of a convex function: a Brenier map."""
+
+    latent_dim: int
+    obs_dim: int
+
+    @property
+    def prior_is_fixed(self) -> bool:
+        """Whether p(z) is given."""
+        ...
+
+    def potential(self, z: Tensor) -> Tensor:
+        """Return the function whose gradient generates: ``(..., latent_dim)`` to ``(...)``."""
+        ...
+
+
+@runtime_checkable
+class HasEvidence(Protocol):
+    """The evidence is known exactly, whether the posterior is or not."""
+
+    obs_dim: int
+
+    def log_evidence(self, x: Tensor) -> Tensor:
+        """Return log p(x) in nats, shape ``(N,)``, differentiable in the parameters."""
+        ...
+
+
+@runtime_checkable
+class HasCode(Protocol):
+    """Without noise, x = f(z): an observation has one latent code, and nothing is inferred.
+
+    The program has no latent site (``latent_sites`` is empty) and scores x under the law of f(z);
+    the evidence is that of a change of variables.
+    """
+
+    latent_dim: int
+    obs_dim: int
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Return the code of each observation: ``(..., obs_dim)`` to ``(..., latent_dim)``."""
+        ...
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Return the observation of each code: ``(..., latent_dim)`` to ``(..., obs_dim)``."""
+        ...
+
+    def log_evidence(self, x: Tensor) -> Tensor:
+        """Return log p(x) in nats, shape ``(N,)``."""
+        ...
+
+
+@runtime_checkable
+class StandardisesData(Protocol):
+    """Begins or ends with a change of units, taken from the training data once."""
+
+    @property
+    def is_standardised(self) -> bool:
+        """Whether the units were taken already."""
+        ...
+
+    def standardise_by(self, x: Tensor) -> object:
+        """Take units from data of shape ``(N, obs_dim)``."""
+        ...
+
+
+@runtime_checkable
 class Generator(Protocol):
     """The mean of x given z is a map from latents to observations."""
 

@@ -42,6 +42,8 @@ class Guide(PyroModule, metaclass=ProgramMeta):  # type: ignore[metaclass]
             model's prior, from the top down, so that its rate is a sum of one rate for each layer;
             None where the question does not arise.
         has_density: Whether draws come with log q(z | x); training and comparing need it.
+        covariates: Names of the arguments that the guide takes beside x; it serves models with
+            no others.
     """
 
     requires: ClassVar[tuple[type, ...]] = ()
@@ -51,6 +53,7 @@ class Guide(PyroModule, metaclass=ProgramMeta):  # type: ignore[metaclass]
     extended_space: ClassVar[bool] = False
     top_down: ClassVar[bool | None] = None
     has_density: ClassVar[bool] = True
+    covariates: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, model: Any) -> None:
         super().__init__(name=unique_name(type(self)))

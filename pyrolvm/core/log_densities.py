@@ -53,13 +53,14 @@ class LogDensities:
 
     @property
     def log_joint(self) -> Float[Tensor, "particle data"]:
-        """Log p(x, z), shape ``(K, N)``."""
-        return _total(self.prior) + _total(self.likelihood)
+        """Log p(x, z), shape ``(K, N)``; log p(x) where nothing is latent."""
+        likelihood = _total(self.likelihood)
+        return _total(self.prior) + likelihood if self.prior else likelihood
 
     @property
     def log_guide(self) -> Float[Tensor, "particle data"]:
         """Log q(z | x), shape ``(K, N)``."""
-        return _total(self.guide)
+        return _total(self.guide) if self.guide else torch.zeros_like(self.log_joint)
 
     @property
     def log_weights(self) -> Float[Tensor, "particle data"]:

@@ -44,9 +44,12 @@ class Model(PyroModule, metaclass=ProgramMeta):  # type: ignore[metaclass]
         latent_sites: Names of the latent sites in ancestral order, top first.
         latent_dim: Dimension of the latent vector.
         obs_dim: Dimension of an observation.
+        covariates: Names of the arguments that the program takes beside x, without which it
+            neither samples nor scores; data are then a mapping from names to tensors.
     """
 
     latent_sites: ClassVar[tuple[str, ...]] = ("z",)
+    covariates: ClassVar[tuple[str, ...]] = ()
     latent_dim: int
     obs_dim: int
 

@@ -17,21 +17,28 @@ def record_guide(guide: type) -> None:
 
 def serves(guide: type, model: Any) -> bool:
     """Whether a model offers what a guide class requires, in as few dimensions as it takes."""
-    return not _missing(guide, model) and not _has_too_many_dims(guide, model)
+    refused = _missing(guide, model) or _unread(guide, model) or _has_too_many_dims(guide, model)
+    return not refused
 
 
 def require_capabilities(guide: Any, model: Any) -> None:
     """Refuse a model that a guide cannot serve.
 
     Raises:
-        IncompatiblePairError: Naming the missing capabilities, or the latent dimensions that are
-            too many, and the guides that would do.
+        IncompatiblePairError: Naming the missing capabilities, the model's arguments that the
+            guide does not take, or the latent dimensions that are too many, and the guides that
+            would do.
     """
     missing = _missing(guide, model)
     if missing:
         reason = (
             f"{guide.__name__} needs a model with the capability {' and '.join(missing)}, "
             f"which {getattr(model, '__name__', type(model).__name__)} does not offer"
+        )
+    elif _unread(guide, model):
+        reason = (
+            f"{guide.__name__} infers latents from x alone, but {type(model).__name__} "
+            f"has the further argument {' and '.join(_unread(guide, model))}"
         )
     elif _has_too_many_dims(guide, model):
         reason = (
@@ -56,14 +63,25 @@ def offers(model: Any, capability: Any) -> bool:
     """Whether a model has every member of a capability.
 
     A property that raises ``AttributeError`` does not count; ``isinstance`` alone would count it
-    from Python 3.12 on.
+    from Python 3.12 on. A model without latent sites offers no capability that is about them.
     """
+    if "latent_sites" in inspect.get_annotations(capability) and not _has_latent_sites(model):
+        return False
     members = [name for name in vars(capability) if not name.startswith("_")]
     return isinstance(model, capability) and all(hasattr(model, name) for name in members)
 
 
+def _has_latent_sites(model: Any) -> bool:
+    return bool(getattr(model, "latent_sites", ()))
+
+
 def _missing(guide: Any, model: Any) -> list[str]:
     return [kind.__name__ for kind in guide.requires if not offers(model, kind)]
+
+
+def _unread(guide: Any, model: Any) -> list[str]:
+    """Arguments of the model beside x that the guide does not take."""
+    return [name for name in getattr(model, "covariates", ()) if name not in guide.covariates]
 
 
 def _has_too_many_dims(guide: Any, model: Any) -> bool:

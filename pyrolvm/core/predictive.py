@@ -91,18 +91,21 @@ def _is_factor(site: dict[str, Any]) -> bool:
     return isinstance(site["fn"], Unit) or isinstance(getattr(site["fn"], "base_dist", None), Unit)
 
 
-def prior_predictive(model: Model, num_draws: int) -> Draws:
+def prior_predictive(model: Model, num_draws: int, data: Any = None) -> Draws:
     """Draw latents and observations from a model of PyroLVM.
 
     Args:
         model: The model.
         num_draws: Number of draws M.
+        data: Rows from which the covariates of each draw are taken at random, for a model that has
+            covariates.
 
     Returns:
         Draws with leading shape ``(M,)``.
     """
     with evaluating(model):
-        trace = poutine.trace(model).get_trace(size=num_draws)
+        covariates = {} if data is None else _drawn_covariates(model, num_draws, Data.of(data))
+        trace = poutine.trace(model).get_trace(size=num_draws, **covariates)
         nodes: dict[str, Any] = dict(trace.nodes)
         inside = [
             name
@@ -112,6 +115,14 @@ def prior_predictive(model: Model, num_draws: int) -> Draws:
         observed = [name for name in inside if name not in model.latent_sites]
         drawn = _draws(PairTrace(trace, trace), list(model.latent_sites), observed, True)
         return Draws(*({n: value[0] for n, value in getattr(drawn, f).items()} for f in _FIELDS))
+
+
+def _drawn_covariates(model: Model, number: int, rows: Data) -> dict[str, Tensor]:
+    if not model.covariates:
+        return {}
+    index = torch.randint(rows.num_rows, (number,)).to(rows.device)
+    given = dict(rows.rows(index).to(dtype=torch.float64).items())
+    return {name: given[name] for name in model.covariates}
 
 
 def _mean(distribution: Any) -> Tensor | None:

@@ -6,12 +6,16 @@ from pyrolvm.datasets.dataset import Dataset, Kind
 from pyrolvm.datasets.digits import digits
 from pyrolvm.datasets.fashion_mnist import fashion_mnist
 from pyrolvm.datasets.files import from_file
+from pyrolvm.datasets.segmented_sources import SegmentedSources
 from pyrolvm.datasets.synthetic import circle, factor_loadings, gaussian_factors, spiral, wave
+from pyrolvm.datasets.triangular_toy import TriangularToy
 
 __all__ = [
     "Dataset",
     "Description",
     "Kind",
+    "SegmentedSources",
+    "TriangularToy",
     "cache_folder",
     "circle",
     "describe",

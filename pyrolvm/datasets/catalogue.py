@@ -21,7 +21,10 @@ from pyrolvm.datasets.fashion_mnist import (
     is_fetched,
 )
 from pyrolvm.datasets.files import SUFFIXES, from_file
+from pyrolvm.datasets.segmented_sources import SegmentedSources
 from pyrolvm.datasets.synthetic import DEFAULT_SIZE, circle, gaussian_factors, spiral, wave
+from pyrolvm.datasets.triangular_toy import DEFAULT_SIZE as TRIANGULAR_SIZE
+from pyrolvm.datasets.triangular_toy import TriangularToy
 
 Origin: TypeAlias = Literal["embedded", "synthetic", "fetched"]
 
@@ -84,7 +87,13 @@ ENTRIES = {
         fetch_fashion_mnist,
     ),
     "gaussian_factors": _generated(gaussian_factors, dim=8),
+    "segmented_sources": Entry(
+        lambda seed: SegmentedSources.random(seed=seed).dataset(seed=seed), 8000, 4, "synthetic"
+    ),
     "spiral": _generated(spiral),
+    "triangular_toy": Entry(
+        lambda seed: TriangularToy().dataset(seed=seed), 2 * TRIANGULAR_SIZE, 2, "synthetic"
+    ),
     "wave": _generated(wave),
 }
 

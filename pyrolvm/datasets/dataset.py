@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 from typing import Literal, TypeAlias
@@ -29,6 +30,12 @@ class Dataset:
         image_shape: Shape of one row as an image, its product is D; None if rows are no images.
         train_labels: Class of each row, shape ``(N,)``, int64; never shown to a model.
         test_labels: The same for the rows held out, shape ``(M,)``.
+        train_covariates: What a model takes beside each row, by the name of its argument, such as
+            environments ``u`` of shape ``(N,)``; None if there is nothing.
+        test_covariates: The same for the rows held out.
+        train_codes: True latent vector of each row where it is known, shape ``(N, L)``; never
+            shown to a model.
+        test_codes: The same for the rows held out, shape ``(M, L)``.
 
     Raises:
         DataError: If a shape, a type or a value breaks the above.
@@ -43,6 +50,10 @@ class Dataset:
     image_shape: tuple[int, ...] | None = None
     train_labels: Tensor | None = None
     test_labels: Tensor | None = None
+    train_covariates: Mapping[str, Tensor] | None = None
+    test_covariates: Mapping[str, Tensor] | None = None
+    train_codes: Tensor | None = None
+    test_codes: Tensor | None = None
 
     def __post_init__(self) -> None:
         self._check_rows("train", self.train)
@@ -50,6 +61,8 @@ class Dataset:
         if self.test is not None:
             self._check_rows("test", self.test)
         self._check_labels("test", self.test, self.test_labels)
+        for part, rows in (("train", self.train), ("test", self.test)):
+            self._check_lengths(part, rows, f"{part}_covariates", f"{part}_codes")
         if self.image_shape is not None and prod(self.image_shape) != self.dim:
             raise DataError(
                 f"Rows of {self.name!r} have {self.dim} entries and cannot be images of shape "
@@ -65,6 +78,16 @@ class Dataset:
     def size(self) -> int:
         """Rows in all, for training and held out."""
         return len(self.train) + (0 if self.test is None else len(self.test))
+
+    @property
+    def train_data(self) -> Tensor | dict[str, Tensor]:
+        """What a program is trained on: the rows, or with covariates a mapping by argument."""
+        return _beside(self.train, self.train_covariates)
+
+    @property
+    def test_data(self) -> Tensor | dict[str, Tensor] | None:
+        """The same for the rows held out; None if there are none."""
+        return None if self.test is None else _beside(self.test, self.test_covariates)
 
     def _check_rows(self, part: str, rows: Tensor) -> None:
         place = f"The {part} rows of {self.name!r}"
@@ -92,6 +115,24 @@ class Dataset:
                 f"The {part} labels of {self.name!r} need one whole number a row, shape "
                 f"{wanted}, but have {tuple(labels.shape)} in {labels.dtype}."
             )
+
+    def _check_lengths(self, part: str, rows: Tensor | None, covariates: str, codes: str) -> None:
+        beside = {
+            f"covariate {name!r}": value
+            for name, value in (getattr(self, covariates) or {}).items()
+        }
+        if getattr(self, codes) is not None:
+            beside["codes"] = getattr(self, codes)
+        for name, value in beside.items():
+            if rows is None or value.shape[:1] != rows.shape[:1]:
+                raise DataError(
+                    f"The {part} {name} of {self.name!r} need one entry a row, of which there are "
+                    f"{0 if rows is None else len(rows)}, but have the shape {tuple(value.shape)}."
+                )
+
+
+def _beside(rows: Tensor, covariates: Mapping[str, Tensor] | None) -> Tensor | dict[str, Tensor]:
+    return {"x": rows, **covariates} if covariates else rows
 
 
 def kind_of(rows: Tensor) -> Kind:

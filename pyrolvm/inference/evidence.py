@@ -14,7 +14,7 @@ from pyrolvm.core import (
     Data,
     DataError,
     EvidenceError,
-    HasPosterior,
+    HasEvidence,
     Model,
     PiecewiseAffine,
     evaluating,
@@ -23,6 +23,10 @@ from pyrolvm.core import (
 from pyrolvm.core.pairing import offers
 from pyrolvm.diagnostics import iwae, iwae_standard_error
 from pyrolvm.guides import ExactCPA
+from pyrolvm.inference.environment_quadrature import (
+    has_quadrature_in_environments,
+    quadrature_in_environments,
+)
 from pyrolvm.inference.quadrature import is_in_reach, quadrature_evidence
 
 EXACT_DIMS = 3
@@ -55,7 +59,7 @@ class Evidence:
 
 def has_exact_evidence(model: Any) -> bool:
     """Whether a model's evidence is known exactly."""
-    if offers(model, HasPosterior):
+    if offers(model, HasEvidence):
         return True
     return serves(ExactCPA, model)
 
@@ -100,7 +104,7 @@ def log_evidence(model: Any, x: Float[Tensor, "data obs_dim"]) -> Float[Tensor, 
         )
     if isinstance(model, Model):
         model.batch_size(given, None)
-    if offers(model, HasPosterior):
+    if offers(model, HasEvidence):
         return model.log_evidence(given)
     return exact.log_evidence(model.affine_stack, given)
 
@@ -115,11 +119,12 @@ def exact_evidence(model: Any, data: Any) -> Evidence | None:
         model: A Pyro program.
         data: What it observes.
     """
-    x = Data.of(data).only
+    rows = Data.of(data)
+    x = rows.only
     if x is None:
-        return None
+        return environment_evidence(model, rows)
     with evaluating(model):
-        if offers(model, HasPosterior):
+        if offers(model, HasEvidence):
             value = log_evidence(model, x.double())
             return Evidence(value, torch.zeros_like(value), "exact", is_bound=False)
         if serves(ExactCPA, model):
@@ -127,6 +132,24 @@ def exact_evidence(model: Any, data: Any) -> Evidence | None:
             method = "exact" if solved.latent_dim <= EXACT_DIMS else "lattice"
             return Evidence(solved.log_evidence, solved.standard_error, method, is_bound=False)
         found = quadrature_evidence(model, x.double()) if is_in_reach(model) else None
+    return None if found is None else Evidence(*found, "quadrature", is_bound=False)
+
+
+def environment_evidence(model: Any, rows: Data) -> Evidence | None:
+    """Log p(x | u) of a model whose prior depends on the environment, by quadrature in each.
+
+    Args:
+        model: A Pyro program.
+        rows: Observations x and labels u.
+
+    Returns:
+        None where the model is another one, its prior is no Gaussian, or it has too many latents.
+    """
+    given = dict(rows.items())
+    if given.keys() != {"x", "u"} or not has_quadrature_in_environments(model):
+        return None
+    with evaluating(model):
+        found = quadrature_in_environments(model, given["x"].double(), given["u"])
     return None if found is None else Evidence(*found, "quadrature", is_bound=False)
 
 

@@ -10,13 +10,13 @@ from the posterior of the generator as it stands.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from pyrolvm.core import EvidenceError, log_densities
+from pyrolvm.core import Data, EvidenceError, log_densities
 from pyrolvm.core.errors import require_at_least
 from pyrolvm.core.randomness import own_randomness
 from pyrolvm.inference.evidence import exact_evidence
@@ -31,7 +31,8 @@ class KLTrace:
     Args:
         model: A Pyro program whose evidence is known (exactly, or by quadrature).
         guide: Any guide for it.
-        x: The data to watch, ``(N, obs_dim)``; held-out data as well as training data.
+        x: The data to watch, ``(N, obs_dim)``, or a mapping by argument name; held-out data as
+            well as training data.
         num_particles: Draws of the guide for each datum and visit.
         seed: Of these draws; the same at every visit, so that curves are smooth.
 
@@ -52,7 +53,7 @@ class KLTrace:
         self,
         model: Callable[..., Any],
         guide: Callable[..., Any],
-        x: Tensor,
+        x: Tensor | Mapping[str, Tensor],
         *,
         num_particles: int = 100,
         seed: int = 0,
@@ -62,7 +63,7 @@ class KLTrace:
         self.num_particles, self.seed = num_particles, seed
         self.steps: list[int] = []
         self._visits: list[tuple[Tensor, Tensor, Tensor]] = []
-        if exact_evidence(model, x[:2]) is None:
+        if exact_evidence(model, Data.of(x).rows(slice(0, 2))) is None:
             raise EvidenceError(
                 "KLTrace needs a model whose evidence is known: a closed form, a piecewise-affine "
                 f"generator, or one or two latents. {type(model).__name__} offers none of them; "
@@ -117,5 +118,5 @@ class KLTrace:
 
     def _stacked(self, part: int) -> Tensor:
         if not self._visits:
-            return torch.empty(0, len(self.x), dtype=torch.float64)
+            return torch.empty(0, Data.of(self.x).num_rows, dtype=torch.float64)
         return torch.stack([visit[part] for visit in self._visits]).double()

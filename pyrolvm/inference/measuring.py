@@ -137,10 +137,16 @@ def _predict(model: Any, guide: Any, scored: Data, seed: int) -> dict[str, Tenso
         return predictive(model, guide, scored, number).observations
 
 
-def prior_draws(model: Any, seed: int) -> dict[str, dict[str, Tensor]]:
-    """Draws of a model of PyroLVM for the groups ``prior`` and ``prior_predictive``."""
+def prior_draws(model: Any, seed: int, data: Any = None) -> dict[str, dict[str, Tensor]]:
+    """Draws of a model of PyroLVM for the groups ``prior`` and ``prior_predictive``.
+
+    Args:
+        model: Any program; one that is not PyroLVM's gives nothing.
+        seed: Of the draws.
+        data: Rows that a model with covariates takes these from.
+    """
     if not isinstance(model, Model):
         return {}
     with own_randomness(seed):
-        draws = prior_predictive(model, PRIOR_DRAWS)
+        draws = prior_predictive(model, PRIOR_DRAWS, data)
     return {"prior": draws.latents, "prior_predictive": draws.observations}

@@ -144,8 +144,8 @@ def _drawn(
     shown: dict[str, tuple[tuple[str, ...], Tensor]] = {
         "datum": (("picture",), chosen),
         **{f"z_{i + 1}": (("picture", f"grid_{i + 1}"), axis) for i, axis in enumerate(axes)},
-        **{name: (("picture", f"{name}_dim"), tensor) for name, tensor in few.items()},
-        "prior_x": (("sample", "x_dim"), prior_predictive(model, 40).means["x"]),
+        **{name: (_dims(name, tensor), tensor) for name, tensor in few.items()},
+        "prior_x": (("sample", "x_dim"), prior_predictive(model, 40, few).means["x"]),
     }
     exact = exact_evidence(model, few)
     if exact is not None:
@@ -160,3 +160,8 @@ def _drawn(
         for name, (own, guide) in pairs.items()
     }
     return shown, guides
+
+
+def _dims(name: str, rows: Tensor) -> tuple[str, ...]:
+    """Names of the dimensions of one argument of a program; labels have one dimension."""
+    return ("picture",) if rows.dim() == 1 else ("picture", f"{name}_dim")

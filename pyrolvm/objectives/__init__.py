@@ -1,5 +1,6 @@
 """What SVI maximises, and the loop and the optimizer that take the steps."""
 
+from pyrolvm.objectives.anchored_warm_start import AnchoredWarmStart
 from pyrolvm.objectives.coupled_elbo import CoupledELBO
 from pyrolvm.objectives.forward_kl import forward_kl
 from pyrolvm.objectives.fused_optimizer import FusedOptimizer
@@ -21,6 +22,7 @@ from pyrolvm.objectives.training import Train, training
 from pyrolvm.objectives.traps import refuse_tempered, refuse_traps
 
 __all__ = [
+    "AnchoredWarmStart",
     "CarriesRateWeights",
     "CoupledELBO",
     "FusedOptimizer",

@@ -4,6 +4,7 @@ from pyrolvm.plots.comparison import ComparisonView, read_comparison
 from pyrolvm.plots.contours import posterior_contours
 from pyrolvm.plots.encoder_budget import encoder_budget
 from pyrolvm.plots.gaps import gap_bars
+from pyrolvm.plots.identifiability_ladder import identifiability_ladder
 from pyrolvm.plots.khat import khat_per_datum
 from pyrolvm.plots.kl_trace import kl_trace
 from pyrolvm.plots.linear_rate_plane import linear_rate_plane
@@ -24,6 +25,7 @@ __all__ = [
     "fano_curve",
     "gap_bars",
     "gap_per_datum",
+    "identifiability_ladder",
     "khat_per_datum",
     "kl_trace",
     "linear_rate_plane",

@@ -45,6 +45,8 @@ def resolved_model(given: str | Mapping[str, Any], obs_dim: int | None) -> dict[
         if "latent_dim" in takes and takes["latent_dim"].default is inspect.Parameter.empty:
             square = "obs_dim" not in takes and obs_dim is not None
             arguments.setdefault("latent_dim", obs_dim if square else 2)
+        if "dim" in takes:
+            arguments.setdefault("dim", 2 if obs_dim is None else obs_dim)
     factory = import_factory(name) if is_import_path(name) else MODELS[name]
     return {NAME: name, **_filled(name, factory, arguments)}
 

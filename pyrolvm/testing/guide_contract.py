@@ -20,7 +20,7 @@ from pyrolvm.core import (
     Data,
     DataError,
     Guide,
-    HasPosterior,
+    HasEvidence,
     IncompatiblePairError,
     Model,
     NoDensityError,
@@ -256,7 +256,7 @@ class GuideContract(Contract, ABC):
 
     def test_elbo_stays_below_the_evidence(self) -> None:
         model, guide, data = self._triple()
-        if not isinstance(model, HasPosterior) or data.positional is None:
+        if not isinstance(model, HasEvidence) or data.positional is None:
             return
         if not guide.has_density:
             return
@@ -295,7 +295,8 @@ class GuideContract(Contract, ABC):
     def _log_guide(guide: Guide, data: Data, values: dict[str, Tensor]) -> Tensor:
         trace = trace_of(held_at(guide, values), data)
         sites = sample_sites(trace, observed=True).values()
-        return torch.stack([site["log_prob"] for site in sites]).sum(0)
+        nothing = torch.zeros(data.num_rows)  # of a guide that samples nothing
+        return torch.stack([nothing, *(site["log_prob"] for site in sites)]).sum(0)
 
     @staticmethod
     def _own_log_guide(guide: Guide, data: Data) -> Tensor:
