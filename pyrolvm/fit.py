@@ -117,15 +117,18 @@ def fit(
         decay: Whether the step size falls along half a cosine to 2 % at the last step.
         clip_norm: Largest norm of the gradient.
         num_particles: Draws of the guide for each datum and step, where no loss is given.
-        loss: An objective of Pyro, or ``loss(model, guide, *args)``, summed over data. Where it is
-            None: the negative ELBO (``Trace_ELBO``), and for a guide that carries
-            ``rate_weights`` other than 1 the :class:`pyrolvm.objectives.LayerwiseELBO` of these;
-            a guide with ``rate_weights`` takes over those of a LayerwiseELBO that trained it.
+        loss: An objective of :mod:`pyrolvm.objectives` or of Pyro, or ``loss(model, guide,
+            *args)``, summed over data. Where it is None: the negative ELBO (``Trace_ELBO``), and
+            for a guide that carries ``rate_weights`` other than 1 the
+            :class:`pyrolvm.objectives.LayerwiseELBO` of these; a guide with ``rate_weights`` takes
+            over those of a LayerwiseELBO that trained it.
         train: What learns: ``"both"``, ``"guide"`` (the model is frozen) or ``"model"``.
         seed: The same seed gives the same result, bit for bit, on one machine.
         patience: Stop after so many steps in which the loss (over ``validation`` if that is given,
-            else the mean training loss of the last 100 steps) has not fallen; the best state is
-            then restored.
+            else the mean training loss of the last 100 steps) has not fallen. It is looked at
+            every 100 steps and at the end, and the best state of these is what training leaves,
+            whether patience ran out or not. Leave it out where weights warm up, for the loss then
+            rises by itself.
         validation: Data of the same form for ``patience``.
         watch: Called with the number of steps taken so far: at the start, every ``watch_every``
             steps and at the end (:class:`pyrolvm.KLTrace` is one). It must not change the pair;

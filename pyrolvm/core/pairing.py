@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any
+from types import UnionType
+from typing import Any, get_args
 
 from pyrolvm.core.errors import IncompatiblePairError
 
@@ -16,29 +17,19 @@ def record_guide(guide: type) -> None:
 
 
 def serves(guide: type, model: Any) -> bool:
-    """Whether a model offers what a guide class requires, in as few dimensions as it takes."""
-    return not _missing(guide, model) and not _has_too_many_dims(guide, model)
+    """Whether a model offers what a guide class requires, and the class knows no obstacle."""
+    return _reason(guide, model) is None
 
 
 def require_capabilities(guide: Any, model: Any) -> None:
     """Refuse a model that a guide cannot serve.
 
     Raises:
-        IncompatiblePairError: Naming the missing capabilities, or the latent dimensions that are
-            too many, and the guides that would do.
+        IncompatiblePairError: Naming the missing capabilities, the latent dimensions that are too
+            many, or what else stands in the way, and the guides that would do.
     """
-    missing = _missing(guide, model)
-    if missing:
-        reason = (
-            f"{guide.__name__} needs a model with the capability {' and '.join(missing)}, "
-            f"which {getattr(model, '__name__', type(model).__name__)} does not offer"
-        )
-    elif _has_too_many_dims(guide, model):
-        reason = (
-            f"{guide.__name__} serves models with {_up_to(guide.max_latent_dim)}, "
-            f"but this one has {model.latent_dim}"
-        )
-    else:
+    reason = _reason(guide, model)
+    if reason is None:
         return
     usable = sorted(
         other.__name__
@@ -52,23 +43,39 @@ def require_capabilities(guide: Any, model: Any) -> None:
     )
 
 
+def _reason(guide: Any, model: Any) -> str | None:
+    """Say why a guide class cannot serve a model; None where it can."""
+    missing = [_names(kind) for kind in guide.requires if not offers(model, kind)]
+    if missing:
+        return (
+            f"{guide.__name__} needs a model with the capability {' and '.join(missing)}, "
+            f"which {getattr(model, '__name__', type(model).__name__)} does not offer"
+        )
+    limit = guide.max_latent_dim
+    if limit is not None and model.latent_dim > limit:
+        return (
+            f"{guide.__name__} serves models with {_up_to(limit)}, "
+            f"but this one has {model.latent_dim}"
+        )
+    return guide.obstacle(model)
+
+
 def offers(model: Any, capability: Any) -> bool:
-    """Whether a model has every member of a capability.
+    """Whether a model has every member of a capability, or of one of several (``A | B``).
 
     A property that raises ``AttributeError`` does not count; ``isinstance`` alone would count it
     from Python 3.12 on.
     """
+    if isinstance(capability, UnionType):
+        return any(offers(model, kind) for kind in get_args(capability))
     members = [name for name in vars(capability) if not name.startswith("_")]
     return isinstance(model, capability) and all(hasattr(model, name) for name in members)
 
 
-def _missing(guide: Any, model: Any) -> list[str]:
-    return [kind.__name__ for kind in guide.requires if not offers(model, kind)]
-
-
-def _has_too_many_dims(guide: Any, model: Any) -> bool:
-    limit = guide.max_latent_dim
-    return limit is not None and model.latent_dim > limit
+def _names(capability: Any) -> str:
+    if isinstance(capability, UnionType):
+        return " or ".join(kind.__name__ for kind in get_args(capability))
+    return str(capability.__name__)
 
 
 def _up_to(limit: int) -> str:
