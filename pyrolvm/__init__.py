@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from pyrolvm.inference.invertibility import Invertibility, invertibility
     from pyrolvm.inference.kl_trace import KLTrace
     from pyrolvm.inference.layer_rates import LayerRates, layer_rates
+    from pyrolvm.inference.pstar import PStar
     from pyrolvm.studies.study import Study, StudyResult
 
 __version__ = "0.1.0"
@@ -43,6 +44,7 @@ __all__ = [
     "KLTrace",
     "LayerRates",
     "LogDensities",
+    "PStar",
     "PyroLVMError",
     "Study",
     "StudyResult",
@@ -68,6 +70,7 @@ _HOMES = {
     "KLTrace": "pyrolvm.inference.kl_trace",
     "LayerRates": "pyrolvm.inference.layer_rates",
     "LogDensities": "pyrolvm.core.log_densities",
+    "PStar": "pyrolvm.inference.pstar",
     "PyroLVMError": "pyrolvm.core.errors",
     "Study": "pyrolvm.studies.study",
     "StudyResult": "pyrolvm.studies.study",

@@ -33,6 +33,7 @@ from pyrolvm.objectives import (
     CarriesRateWeights,
     FusedOptimizer,
     LayerwiseELBO,
+    LeaveOneOutELBO,
     ParticleObjective,
     Patience,
     RateHistory,
@@ -40,12 +41,16 @@ from pyrolvm.objectives import (
     SVILoop,
     Train,
     checked_objective,
+    draws_discrete,
     refuse_traps,
     training,
     unequal_to_one,
 )
 
 DEFAULT_BATCH = 128
+
+DISCRETE_PARTICLES = 10
+"""Fewest draws for each datum and step where latents are discrete and no loss is given."""
 
 
 @dataclass(frozen=True)
@@ -118,8 +123,9 @@ def fit(
         clip_norm: Largest norm of the gradient.
         num_particles: Draws of the guide for each datum and step, where no loss is given.
         loss: An objective of :mod:`pyrolvm.objectives` or of Pyro, or ``loss(model, guide,
-            *args)``, summed over data. Where it is None: the negative ELBO (``Trace_ELBO``), and
-            for a guide that carries ``rate_weights`` other than 1 the
+            *args)``, summed over data. Where it is None: the negative ELBO (``Trace_ELBO``;
+            for discrete latents :class:`pyrolvm.objectives.LeaveOneOutELBO` with at least 10
+            draws), and for a guide that carries ``rate_weights`` other than 1 the
             :class:`pyrolvm.objectives.LayerwiseELBO` of these; a guide with ``rate_weights`` takes
             over those of a LayerwiseELBO that trained it.
         train: What learns: ``"both"``, ``"guide"`` (the model is frozen) or ``"model"``.
@@ -196,6 +202,8 @@ def fit(
     with training(model, guide, train, seed, num_threads) as (trained_model, trained_guide):
         batch = rows.rows(slice(0, size))
         first = _first_run(trained_model, trained_guide, batch)
+        if loss is None and draws_discrete(first):
+            loss = LeaveOneOutELBO(max(num_particles, DISCRETE_PARTICLES))
         refuse_traps(trained_model, trained_guide, loss, first, batch)
         nesting = -free_dim(first) - 1
         many = num_particles > 1 and _vectorises(model, guide, batch, nesting)

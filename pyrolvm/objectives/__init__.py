@@ -21,7 +21,7 @@ from pyrolvm.objectives.running_statistics import RunningStatistics
 from pyrolvm.objectives.svi_loop import SVILoop
 from pyrolvm.objectives.target_rates import TargetReport
 from pyrolvm.objectives.training import Train, training
-from pyrolvm.objectives.traps import refuse_tempered, refuse_traps
+from pyrolvm.objectives.traps import draws_discrete, refuse_tempered, refuse_traps
 from pyrolvm.objectives.vimco import VIMCO
 from pyrolvm.objectives.wake_sleep import WakeSleep
 
@@ -45,6 +45,7 @@ __all__ = [
     "Train",
     "WakeSleep",
     "checked_objective",
+    "draws_discrete",
     "forward_kl",
     "linear_warm_up",
     "refuse_tempered",

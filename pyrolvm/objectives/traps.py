@@ -77,6 +77,21 @@ def _refuse_weights(guide: Any, loss: Any, pair: PairTrace) -> None:
         )
 
 
+def draws_discrete(pair: PairTrace) -> bool:
+    """Whether a guide draws discrete latents, whose gradient is a score function's alone.
+
+    Args:
+        pair: One run of both programs.
+
+    Returns:
+        False also where a latent site is scaled, as objectives that compare draws refuse that.
+    """
+    drawn, latents = pair.guide_sites(), pair.latents()
+    laws = [drawn[name]["fn"] for name in latents if name in drawn]
+    discrete = any(not law.has_rsample and law.support.is_discrete for law in laws)
+    return discrete and all(map(_plain, latents.values()))
+
+
 def refuse_tempered(pair: PairTrace) -> None:
     """Refuse to measure against the posterior a pair whose latent sites are scaled.
 

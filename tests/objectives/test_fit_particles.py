@@ -206,3 +206,12 @@ class TestRefusals:
 
         with pytest.raises(SiteError, match="latent site 'z_2', but the guide does not"):
             lvm.fit(model, guide, x, steps=1, loss=CoupledELBO(2), progress=False)
+
+
+def test_discrete_latents_are_trained_with_baselines_by_default():
+    x = (torch.rand(20, 6) < 0.5).float()
+
+    def losses(loss):
+        return lvm.fit(*network(), x, steps=5, loss=loss, progress=False).losses
+
+    assert torch.equal(losses(None), losses(LeaveOneOutELBO(10)))
