@@ -36,6 +36,8 @@ DEFAULT_DATA = "digits"
 ESSENTIAL = ("guide", "gap", "approximation", "amortization", "k-hat")
 DEFAULT_STEPS = 2000
 RATE_PLANE = "rate-plane"
+HELMHOLTZ = "helmholtz"
+OTHER_STUDIES = (RATE_PLANE, HELMHOLTZ)
 STUDY_FILE = """    [[grid]]
     model = {name = "residual-generator", latent_dim = 2, contraction = [0.5, 0.9]}
     guide = {name = "amortized", family = "full", hidden = [[4], [16], [64]]}
@@ -182,6 +184,9 @@ def study(
     retry_failed: Annotated[bool, Parameter(negative=())] = False,
     grid: int | None = None,
     network: str = "mlp",
+    objectives: str | None = None,
+    depths: str | None = None,
+    device: str | None = None,
 ) -> None:
     """Run a study: a grid of configurations, one run folder a cell, one table.
 
@@ -195,6 +200,8 @@ def study(
     Example: pyrolvm study em-versus-vae --data circle,digits
 
     Example: pyrolvm study rate-plane --data digits --grid 5
+
+    Example: pyrolvm study helmholtz --data nltcs,adult --objectives coupled,rws --depths 1,2,4,6
 
     Example: pyrolvm study my_study.toml --backend dask --scheduler tcp://host:8786
 
@@ -211,24 +218,37 @@ def study(
         retry_failed: Try cells again that failed before.
         grid: Weights of each layer (rate-plane only).
         network: mlp or conv (rate-plane only).
+        objectives: Among coupled, rws, ws, vimco, elbo and iwae, separated by commas (helmholtz
+            only).
+        depths: Numbers of layers at which coupled and rws are compared (helmholtz only).
+        device: Where to compute, for example cuda (helmholtz only).
     """
     if study is None:
         _print_studies()
         return
-    if study == RATE_PLANE:
-        if jobs is not None or backend != "local" or scheduler or retry_failed or not resume:
-            from pyrolvm.core.errors import SettingError
+    spreads = jobs is not None or backend != "local" or scheduler or retry_failed or not resume
+    if study in OTHER_STUDIES and spreads:
+        from pyrolvm.core.errors import SettingError
 
-            raise SettingError(
-                f"{RATE_PLANE} trains all models in one process and always goes on where it "
-                "stopped: it takes --size, --data, --grid, --network and --out only."
-            )
-        _rate_plane(size, data, grid, network, out)
-        return
-    if grid is not None or network != "mlp":
+        own = {RATE_PLANE: "--grid, --network", HELMHOLTZ: "--objectives, --depths, --device"}
+        raise SettingError(
+            f"{study} trains all models in one process and always goes on where it stopped: it "
+            f"takes --size, --data, {own[study]} and --out only."
+        )
+    if study != RATE_PLANE and (grid is not None or network != "mlp"):
         from pyrolvm.core.errors import SettingError
 
         raise SettingError(f"--grid and --network are for {RATE_PLANE}; {study} has its own grid.")
+    if study != HELMHOLTZ and (objectives, depths, device) != (None, None, None):
+        from pyrolvm.core.errors import SettingError
+
+        raise SettingError(f"--objectives, --depths and --device are for {HELMHOLTZ} only.")
+    if study == RATE_PLANE:
+        _rate_plane(size, data, grid, network, out)
+        return
+    if study == HELMHOLTZ:
+        _helmholtz(size, data, objectives, depths, out, device)
+        return
     from joblib import cpu_count
 
     from pyrolvm.plots.study_figures import check_figures
@@ -237,7 +257,7 @@ def study(
     from pyrolvm.studies.command import find_study, run_study
     from pyrolvm.studies.frame import known_columns
 
-    asked = find_study(study, size, (RATE_PLANE,))
+    asked = find_study(study, size, OTHER_STUDIES)
     if data is not None:
         asked = asked.with_data(*data.split(","))
     check_figures(asked.figures, known_columns(asked.cells))
@@ -283,18 +303,19 @@ def list_names() -> None:
 
 @data_app.command(name="list")
 def data_list() -> None:
-    """List the data sets and where each lies.
+    """List the data sets: rows in all, where each comes from and lies, under which licence.
 
     Example: pyrolvm data list
     """
-    from rich.console import Console
-
     from pyrolvm.datasets import describe
-    from pyrolvm.report.terminal import rich_table
+    from pyrolvm.report.terminal import print_table
+    from pyrolvm.report.text_table import TextTable
 
-    rows = [(d.name, str(d.rows), str(d.dim), d.origin, d.place) for d in describe()]
-    headers = ("name", "rows", "columns", "origin", "place")
-    Console().print(rich_table("Data sets", headers, rows))
+    rows = tuple(
+        (d.name, d.kind, str(d.rows), str(d.dim), d.origin, d.licence, d.place) for d in describe()
+    )
+    headers = ("name", "kind", "rows", "columns", "origin", "licence", "place")
+    print_table(TextTable("Data sets", headers, rows, keys=1))
 
 
 @data_app.command(name="fetch")
@@ -302,6 +323,8 @@ def data_fetch(name: str) -> None:
     """Download a data set into the cache, for later use without a network.
 
     Example: pyrolvm data fetch fashion_mnist
+
+    Example: pyrolvm data fetch nltcs
 
     Args:
         name: Name of a data set.
@@ -353,16 +376,39 @@ def _rate_plane(
     print(f"Page: {page}\nTable: {plane.folder / 'frame.csv'}")
 
 
+def _helmholtz(
+    size: str,
+    data: str | None,
+    objectives: str | None,
+    depths: str | None,
+    out: Path | None,
+    device: str | None,
+) -> None:
+    from pyrolvm.report.helmholtz_command import run
+    from pyrolvm.report.helmholtz_tables import likelihood_table
+    from pyrolvm.report.helmholtz_words import headline
+    from pyrolvm.report.terminal import print_table
+
+    found, page = run(size, data, objectives, depths, out, device)
+    print_table(likelihood_table(found))
+    print(headline(found))
+    if size == "smoke":
+        print("Note: The smoke size shows that the study runs; its figures mean nothing yet.")
+    print(f"Page: {page}\nTable: {found.folder / 'cells.csv'}, differences.csv")
+
+
 def _print_studies() -> None:
     from rich.console import Console
 
+    from pyrolvm.report import helmholtz_command
     from pyrolvm.report.rate_plane_command import DESCRIPTION, NAME
     from pyrolvm.report.terminal import rich_table
     from pyrolvm.studies.builtin import descriptions
     from pyrolvm.studies.settings import table
 
     console = Console()
-    questions = {**descriptions(), NAME: DESCRIPTION}
+    others = {NAME: DESCRIPTION, helmholtz_command.NAME: helmholtz_command.DESCRIPTION}
+    questions = {**descriptions(), **others}
     console.print(rich_table("Studies", ("name", "question"), sorted(questions.items())))
     console.print(rich_table("Keys of a cell", ("key", "default", "meaning"), table()))
     print(f"A study file, with every list an axis:\n\n{STUDY_FILE}")
