@@ -37,6 +37,7 @@ ESSENTIAL = ("guide", "gap", "approximation", "amortization", "k-hat")
 DEFAULT_STEPS = 2000
 RATE_PLANE = "rate-plane"
 HELMHOLTZ = "helmholtz"
+HELMHOLTZ_OPTIONS = "--objectives, --depths, --seeds, --rates, --device"
 OTHER_STUDIES = (RATE_PLANE, HELMHOLTZ)
 STUDY_FILE = """    [[grid]]
     model = {name = "residual-generator", latent_dim = 2, contraction = [0.5, 0.9]}
@@ -186,6 +187,8 @@ def study(
     network: str = "mlp",
     objectives: str | None = None,
     depths: str | None = None,
+    seeds: str | None = None,
+    rates: str | None = None,
     device: str | None = None,
 ) -> None:
     """Run a study: a grid of configurations, one run folder a cell, one table.
@@ -221,6 +224,8 @@ def study(
         objectives: Among coupled, rws, ws, vimco, elbo and iwae, separated by commas (helmholtz
             only).
         depths: Numbers of layers at which coupled and rws are compared (helmholtz only).
+        seeds: Each trains every cell once, for example 0,1,2 (helmholtz only).
+        rates: Learning rates, among which validation rows choose (helmholtz only).
         device: Where to compute, for example cuda (helmholtz only).
     """
     if study is None:
@@ -230,7 +235,7 @@ def study(
     if study in OTHER_STUDIES and spreads:
         from pyrolvm.core.errors import SettingError
 
-        own = {RATE_PLANE: "--grid, --network", HELMHOLTZ: "--objectives, --depths, --device"}
+        own = {RATE_PLANE: "--grid, --network", HELMHOLTZ: HELMHOLTZ_OPTIONS}
         raise SettingError(
             f"{study} trains all models in one process and always goes on where it stopped: it "
             f"takes --size, --data, {own[study]} and --out only."
@@ -239,15 +244,16 @@ def study(
         from pyrolvm.core.errors import SettingError
 
         raise SettingError(f"--grid and --network are for {RATE_PLANE}; {study} has its own grid.")
-    if study != HELMHOLTZ and (objectives, depths, device) != (None, None, None):
+    of_helmholtz = (objectives, depths, seeds, rates, device)
+    if study != HELMHOLTZ and any(each is not None for each in of_helmholtz):
         from pyrolvm.core.errors import SettingError
 
-        raise SettingError(f"--objectives, --depths and --device are for {HELMHOLTZ} only.")
+        raise SettingError(f"The options {HELMHOLTZ_OPTIONS} are for {HELMHOLTZ} only.")
     if study == RATE_PLANE:
         _rate_plane(size, data, grid, network, out)
         return
     if study == HELMHOLTZ:
-        _helmholtz(size, data, objectives, depths, out, device)
+        _helmholtz(size, data, out, *of_helmholtz)
         return
     from joblib import cpu_count
 
@@ -379,9 +385,11 @@ def _rate_plane(
 def _helmholtz(
     size: str,
     data: str | None,
+    out: Path | None,
     objectives: str | None,
     depths: str | None,
-    out: Path | None,
+    seeds: str | None,
+    rates: str | None,
     device: str | None,
 ) -> None:
     from pyrolvm.report.helmholtz_command import run
@@ -389,7 +397,7 @@ def _helmholtz(
     from pyrolvm.report.helmholtz_words import headline
     from pyrolvm.report.terminal import print_table
 
-    found, page = run(size, data, objectives, depths, out, device)
+    found, page = run(size, data, out, objectives, depths, seeds, rates, device)
     print_table(likelihood_table(found))
     print(headline(found))
     if size == "smoke":

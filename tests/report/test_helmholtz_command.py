@@ -33,6 +33,8 @@ def test_it_leaves_a_page_figures_a_table_and_the_trained_models(tmp_path, capsy
         (["--size", "tiny"], ["'tiny'", "smoke"]),
         (["--depths", "two"], ["--depths", "'two'", "1,2,4,6"]),
         (["--depths", "0"], ["depth", "at least 1"]),
+        (["--seeds", "one"], ["--seeds", "0,1,2", "'one'"]),
+        (["--rates", "0"], ["--rates", "above 0"]),
         (["--device", "abacus"], ["'abacus'", "--device"]),
         (["--jobs", "2"], ["--objectives", "--depths"]),
         (["--grid", "3"], ["--grid", "rate-plane"]),
@@ -53,4 +55,4 @@ def test_bad_input_is_one_sentence(options, words, tmp_path, capsys):
 def test_its_options_are_refused_elsewhere(capsys):
     with pytest.raises(SystemExit):
         main(["study", "rate-plane", "--depths", "1,2"])
-    assert "--depths and --device are for helmholtz only" in capsys.readouterr().err
+    assert "--seeds, --rates, --device are for helmholtz only" in capsys.readouterr().err

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pyrolvm.core.errors import require_at_least
 
 LAYERS: Mapping[str, tuple[int, ...]] = {
+    "bars": (8, 6, 4),
     "nltcs": (8, 6, 4),
     "adult": (100, 70, 50, 25),
     "connect4": (300, 110, 50, 20),

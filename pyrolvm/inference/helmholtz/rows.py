@@ -8,9 +8,8 @@ import torch
 from torch import Tensor
 
 from pyrolvm.core.checkpoint import tensor_digest
-from pyrolvm.core.errors import DataError, UnknownNameError
-from pyrolvm.datasets import Dataset, load, names
-from pyrolvm.inference.helmholtz import bars
+from pyrolvm.core.errors import DataError
+from pyrolvm.datasets import load
 
 HELD_OUT = 0.1
 """Share of the training rows that validates where a data set has no such part."""
@@ -57,7 +56,7 @@ def binary_rows(name: str, test_rows: int | None = None) -> BinaryRows:
         UnknownNameError: If there is no such data set.
         DataError: If it is neither binary nor grey, or has no rows held out.
     """
-    dataset = _loaded(name)
+    dataset = load(name)
     if dataset.test is None:
         raise DataError(f"The study needs rows held out, but {name!r} has no test rows.")
     grey = dataset.kind != "binary"
@@ -85,12 +84,3 @@ def binary_rows(name: str, test_rows: int | None = None) -> BinaryRows:
         test = test[torch.randperm(len(test), generator=shuffle)[:test_rows]]
     source = f"{dataset.source}{', binarised at half of the grey range' if grey else ''}"
     return BinaryRows(dataset.name, train, valid, test, source, dataset.image_shape)
-
-
-def _loaded(name: str) -> Dataset:
-    if name == bars.NAME:
-        return bars.bars()
-    try:
-        return load(name)
-    except UnknownNameError:
-        raise UnknownNameError("data set", name, (*names(), bars.NAME)) from None

@@ -18,6 +18,7 @@ FULL_STEPS: Mapping[str, int] = {
     "nltcs": 15_000,
     "dna": 12_000,
     "nips": 8_000,
+    "bars": 8_000,
 }
 """Steps of training in the size ``full``, by data set."""
 OTHER_STEPS = 20_000
@@ -73,8 +74,8 @@ SIZES: Mapping[str, Settings] = {
         most_units=8,
         sweeps=20,
     ),
-    "default": Settings(0.25, (1e-2, 3e-3), (0,), tuple(OBJECTIVES)),
-    "full": Settings(1.0, (1e-2, 5e-3, 2e-3), (0, 1, 2), tuple(OBJECTIVES)),
+    "default": Settings(0.25, (2e-2, 5e-3), (0,), tuple(OBJECTIVES)),
+    "full": Settings(1.0, (4e-2, 2e-2, 1e-2, 3e-3), (0, 1, 2), tuple(OBJECTIVES)),
 }
 
 

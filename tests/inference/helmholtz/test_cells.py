@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from pyrolvm.core.errors import DataError, SettingError, UnknownNameError
-from pyrolvm.datasets import Dataset
+from pyrolvm.datasets import Dataset, bars
 from pyrolvm.inference.helmholtz import (
     LAYERS,
     OBJECTIVES,
@@ -20,7 +20,6 @@ from pyrolvm.inference.helmholtz import (
     objectives_named,
 )
 from pyrolvm.inference.helmholtz import rows as rows_module
-from pyrolvm.inference.helmholtz.bars import bars
 from pyrolvm.inference.helmholtz.settings import steps_for
 from pyrolvm.objectives import ParticleObjective
 
@@ -96,7 +95,7 @@ class TestRows:
         whole = bars()
         rows = binary_rows("bars")
         again = torch.cat([rows.train, rows.valid])
-        assert len(rows.valid) == 200
+        assert len(rows.valid) == 50
         for column in range(whole.dim):
             assert again[:, column].sum() == whole.train[:, column].sum()
         assert torch.equal(rows.test, whole.test)
@@ -108,7 +107,7 @@ class TestRows:
 
     def test_a_validation_part_is_used_as_it_is(self, monkeypatch):
         given = dataclasses.replace(bars(10, test_size=5), valid=bars(7).train)
-        monkeypatch.setattr(rows_module.bars, "bars", lambda: given)
+        monkeypatch.setattr(rows_module, "load", lambda name: given)
         rows = binary_rows("bars")
         assert torch.equal(rows.train, given.train)
         assert sorted(rows.valid.tolist()) == sorted(given.valid.tolist())
@@ -117,18 +116,10 @@ class TestRows:
         with pytest.raises(DataError, match="zeros and ones, or grey values"):
             binary_rows("circle")
         alone = Dataset("bars", torch.ones(4, 2), "binary", "here", "none")
-        monkeypatch.setattr(rows_module.bars, "bars", lambda: alone)
+        monkeypatch.setattr(rows_module, "load", lambda name: alone)
         with pytest.raises(DataError, match="no test rows"):
             binary_rows("bars")
 
     def test_an_unknown_name_is_refused_with_the_near_one(self):
         with pytest.raises(UnknownNameError, match="Did you mean 'bars'"):
             binary_rows("bar")
-
-    def test_bars_are_bars(self):
-        images = bars(500, flip_probability=0.0).train.reshape(-1, 6, 6)
-        along = (images == images[:, :, :1]).flatten(1).all(1)
-        across = (images == images[:, :1]).flatten(1).all(1)
-        assert (along | across).all()
-        assert 150 < (along & ~across).sum() < 300
-        assert abs(images.mean() - 0.3) < 0.05

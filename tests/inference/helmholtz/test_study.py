@@ -91,7 +91,7 @@ class TestTable:
 
     def test_pictures_come_from_the_coupled_training(self, found):
         images = found.pictures["bars"]
-        assert images["p"].shape == images["pstar"].shape == (24, 36)
+        assert images["p"].shape == images["pstar"].shape == (24, 16)
         shown = images["mask"].bool()
         assert (images["completed"][:, shown] == images["x"][shown]).all()
 
@@ -115,7 +115,7 @@ class TestGoingOn:
 
     def test_a_training_that_was_stopped_ends_with_the_same_weights(self, tmp_path, monkeypatch):
         rows, cell = binary_rows("bars"), Cell("bars", "rws", (3, 2), 0)
-        settings = dataclasses.replace(TINY, steps_share=0.0005)
+        settings = dataclasses.replace(TINY, steps_share=0.00125)
         whole = trained(cell, rows, settings, tmp_path / "whole", progress=False)
 
         class Killed(training.LearningCurve):
@@ -157,7 +157,7 @@ class TestGoingOn:
 
 class TestTraining:
     def test_the_rate_with_the_best_validation_bound_is_taken(self, tmp_path):
-        settings = dataclasses.replace(TINY, learning_rates=(1e-6, 1e-2), steps_share=0.0005)
+        settings = dataclasses.replace(TINY, learning_rates=(1e-6, 1e-2), steps_share=0.00125)
         cell = Cell("bars", "coupled", (3,), 0)
         result = trained(cell, binary_rows("bars"), settings, tmp_path, progress=False)
         assert result.facts["learning_rate"] == 1e-2
