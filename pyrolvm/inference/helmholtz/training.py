@@ -10,10 +10,8 @@ from typing import Any
 
 import torch
 
-from pyrolvm.core.checkpoint import load_tensors
 from pyrolvm.core.errors import NonFiniteLossError
 from pyrolvm.core.files import write_text
-from pyrolvm.core.program_state import load_program_state
 from pyrolvm.core.randomness import own_randomness
 from pyrolvm.fit import fit
 from pyrolvm.guides import HelmholtzCoupled
@@ -129,7 +127,6 @@ def trained(
     watched = rows.valid[:WATCHED_ROWS]
     found = _searched(cell, rows, settings, folder, device, progress)
     rate, steps = max(found, key=lambda each: found[each]), steps_for(cell.data, settings)
-    checkpoint = folder / "checkpoint.safetensors"
     result = fit(
         model,
         guide,
@@ -143,18 +140,11 @@ def trained(
         validation=watched,
         watch=LearningCurve(model, guide, watched, folder / "curve.json"),
         watch_every=max(1, steps // CURVE_POINTS),
-        checkpoint=checkpoint,
+        checkpoint=folder / "checkpoint.safetensors",
         checkpoint_every=max(250, steps // 50),
         device=device,
         progress=cell.label if progress else False,
     )
-    best = {
-        name.removeprefix("best."): value
-        for name, value in load_tensors(checkpoint)[0].items()
-        if name.startswith("best.")
-    }
-    if best:
-        load_program_state(model, guide, best, checkpoint)
     facts = {
         "learning_rate": rate,
         "steps": result.steps,

@@ -163,25 +163,6 @@ class TestTraining:
         assert result.facts["learning_rate"] == 1e-2
         assert result.facts["search"]["0.01"] > result.facts["search"]["1e-06"]
 
-    def test_the_state_that_validated_best_is_kept(self, tmp_path, monkeypatch):
-        original = training.fit
-
-        def spoiled(model, guide, *arguments, **settings):
-            result = original(model, guide, *arguments, **settings)
-            with torch.no_grad():
-                for parameter in model.parameters():
-                    parameter.add_(3)
-            return result
-
-        monkeypatch.setattr(training, "fit", spoiled)
-        rows, cell = binary_rows("bars"), Cell("bars", "rws", (3,), 0)
-        settings = dataclasses.replace(TINY, steps_share=0.005)
-        result = trained(cell, rows, settings, tmp_path, progress=False)
-        curve = pd.DataFrame(json.loads((tmp_path / "curve.json").read_text()))
-        sums = training.particle_sums(result.model, result.guide, rows.valid, 20)
-        assert result.facts["steps"] == 100
-        assert -sums.log_evidence.mean() == pytest.approx(curve["nll"].iloc[-1], abs=1e-6)
-
     def test_all_objectives_start_from_one_pair(self):
         rows = binary_rows("bars")
         first, second = (new_pair(Cell("bars", key, (3,), 4), rows) for key in ("rws", "coupled"))
