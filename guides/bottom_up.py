@@ -24,9 +24,10 @@ from pyrolvm.core.errors import SettingError
 
 
 class BottomUp(LayeredGuide):
-    """A diagonal Gaussian for each layer, whose network reads the layer below, or x.
+    """A law with independent dimensions for each layer; its network reads the layer below, or x.
 
-    Before training every layer is close to a standard normal.
+    Layers with a real prior get diagonal Gaussians that are close to the standard normal before
+    training; layers of zeros and ones get units that are mostly off.
 
     Args:
         model: Any object with several latent layers.

@@ -17,13 +17,12 @@ from __future__ import annotations
 from typing import Any
 
 import pyro
-import torch
 from jaxtyping import Float
-from pyro.distributions import constraints
 from torch import Tensor, nn
 
-from pyrolvm.core import Guide, IncompatiblePairError, Layered
+from pyrolvm.core import Guide, Layered
 from pyrolvm.core.errors import UnknownNameError
+from pyrolvm.core.layer_laws import first_layer_beyond
 from pyrolvm.nn.bernoulli_layer import BernoulliLayer, units
 
 
@@ -31,8 +30,9 @@ class HelmholtzCoupled(Guide):
     """Bottom-up binary layers, one affine map of log odds each.
 
     Args:
-        model: Any object with several latent layers of zeros and ones.
-        num_deterministic: Tanh layers without noise between any two layers.
+        model: Any object with latent layers of zeros and ones.
+        num_deterministic: Tanh layers without noise between any two neighbours, x included; each
+            is as wide as the mean of the two.
 
     Attributes:
         sites: Names of the layers, top first.
@@ -42,6 +42,7 @@ class HelmholtzCoupled(Guide):
         IncompatiblePairError: If the model has no layers, or one that is not of zeros and ones.
         SettingError: If a number is out of range.
 
+    >>> import torch
     >>> from pyrolvm.models import SigmoidBeliefNetwork
     >>> guide = HelmholtzCoupled(SigmoidBeliefNetwork(layers=(3, 2), obs_dim=5))
     >>> guide(torch.zeros(7, 5))["z_2"].shape
@@ -56,12 +57,18 @@ class HelmholtzCoupled(Guide):
         self.sites: tuple[str, ...] = tuple(model.latent_sites)
         self.layer_dims: dict[str, int] = dict(model.layer_dims)
         self.obs_dim: int = model.obs_dim
-        _refuse_other_layers(model)
         self.layers = nn.ModuleDict()
         width = self.obs_dim
         for site in reversed(self.sites):
             self.layers[site] = BernoulliLayer(width, self.layer_dims[site], num_deterministic)
             width = self.layer_dims[site]
+
+    @classmethod
+    def obstacle(cls, model: Any) -> str | None:
+        """Refuse layers that are not of zeros and ones."""
+        found = first_layer_beyond(model, "binary")
+        reason = "HelmholtzCoupled needs layers of zeros and ones"
+        return None if found is None else f"{reason}, but {found}"
 
     def forward(
         self, x: Float[Tensor, "data obs_dim"] | None = None, *, size: int | None = None
@@ -91,17 +98,3 @@ class HelmholtzCoupled(Guide):
         if site not in self.layers:
             raise UnknownNameError("layer", site, self.sites)
         return self.layers[site](below)
-
-
-def _refuse_other_layers(model: Any) -> None:
-    """Refuse a model with a layer that is not of zeros and ones."""
-    values: dict[str, Tensor] = {}
-    with torch.no_grad():
-        for site in model.latent_sites:
-            law = model.layer_prior(site, values)
-            if getattr(law.support, "base_constraint", law.support) is not constraints.boolean:
-                raise IncompatiblePairError(
-                    f"HelmholtzCoupled needs layers of zeros and ones, but the layer {site!r} of "
-                    f"{type(model).__name__} is drawn from {law!r}. Use Layerwise or BottomUp."
-                )
-            values[site] = law.sample().expand(1, model.layer_dims[site])

@@ -28,6 +28,7 @@ from torch import Tensor, nn
 
 from pyrolvm.amortization.layered_guide import CHANNELS
 from pyrolvm.amortization.top_down_guide import RateWeights, TopDownGuide
+from pyrolvm.core.layer_laws import first_layer_beyond
 from pyrolvm.nn import ACTIVATIONS, mlp
 from pyrolvm.nn.one_hot import OneHotHead, StraightThroughOneHot
 
@@ -50,7 +51,7 @@ class Ladder(TopDownGuide):
         channels: Channels after each convolution (``conv``).
 
     Raises:
-        IncompatiblePairError: If the model has no layers.
+        IncompatiblePairError: If the model has no layers, or one of zeros and ones.
         UnknownNameError: If a weight is for a layer that the model does not have, or there is no
             such network or activation.
         SettingError: If a weight is negative, or the images do not fit.
@@ -79,6 +80,13 @@ class Ladder(TopDownGuide):
             self.rungs[site] = _rung(width, hidden, activation)
             width = (width, *hidden)[-1]
             self.heads[site] = self.make_head(site, width, (), activation)
+
+    @classmethod
+    def obstacle(cls, model: Any) -> str | None:
+        """Refuse layers of zeros and ones, which have no precisions to add up."""
+        found = first_layer_beyond(model, "real", "one-hot")
+        reason = "Ladder adds up the precisions of Gaussian layers"
+        return None if found is None else f"{reason}, but {found}"
 
     def features(self, x: Float[Tensor, "data obs_dim"]) -> Mapping[str, Tensor]:
         """Return d_l of each layer, ``(N, width)`` each."""

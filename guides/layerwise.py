@@ -35,16 +35,17 @@ FAMILIES = ("gaussian", "optimal")
 
 
 class Layerwise(TopDownGuide):
-    """A diagonal Gaussian for each layer, whose network reads x and all layers above.
+    """A law with independent dimensions for each layer; its network reads x and all layers above.
 
-    Before training every q(z_l | z_{>l}, x) is close to a standard normal.
+    Layers with a real prior get diagonal Gaussians that are close to the standard normal before
+    training; layers of zeros and ones get units that are mostly off.
 
     Args:
         model: Any object with several latent layers.
         rate_weights: Weight of each layer's rate by name, 0 or more; 1 where it is not given. Or a
             list of them, one for each layer, bottom first, or one number for all.
-        family: ``"gaussian"``, or ``"optimal"``: the best guide for the weights, in closed form,
-            for models that know it.
+        family: ``"gaussian"`` (of zeros and ones: Bernoulli), or ``"optimal"``: the best guide for
+            the weights, in closed form, for models that know it.
         hidden: Widths of the hidden layers of each network; none makes it affine.
         activation: A key of :data:`pyrolvm.nn.ACTIVATIONS`.
         network: What x passes first: ``"mlp"`` (nothing), or ``"conv"``, convolutions of images.

@@ -21,8 +21,9 @@ from jaxtyping import Float
 from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 
-from pyrolvm.core import DataError, Guide, VectorLatent
-from pyrolvm.families import Family, make_family
+from pyrolvm.amortization.latent_family import LatentFamily, Latents, layers_obstacle
+from pyrolvm.core import DataError, Guide, Layered, VectorLatent
+from pyrolvm.families import Family
 from pyrolvm.nn.row_table import RowTable
 
 
@@ -51,12 +52,15 @@ class PerDatum(Guide):
     parameters along.
 
     Args:
-        model: Any object with one latent site (``latent_sites``), ``latent_dim`` and ``obs_dim``.
-        family: ``"diagonal"``, ``"full"``, ``"mixture"``, ``"flow"``, or a family.
+        model: Any object with one latent site (``latent_sites``), ``latent_dim`` and ``obs_dim``,
+            or with layers of zeros and ones.
+        family: ``"diagonal"``, ``"full"``, ``"mixture"``, ``"flow"``, or a family;
+            ``"bernoulli"`` for layers of zeros and ones.
         **family_options: What the family takes besides, for example ``num_components=8``.
 
     Raises:
-        IncompatiblePairError: If the model has no single latent vector.
+        IncompatiblePairError: If the model has neither a single latent vector nor layers of zeros
+            and ones, or the family is over other values than the model's latents.
         UnknownNameError: If there is no such family or option.
 
     >>> from types import SimpleNamespace
@@ -65,14 +69,20 @@ class PerDatum(Guide):
     torch.Size([7, 5])
     """
 
-    requires = (VectorLatent,)
+    requires = (VectorLatent | Layered,)
     per_datum = True
 
     def __init__(self, model: Any, family: str | Family = "full", **family_options: int) -> None:
         super().__init__(model)
-        self.site, self.obs_dim = self.only_site(), model.obs_dim
-        self.family = make_family(family, model.latent_dim, **family_options)
+        self.obs_dim = model.obs_dim
+        self.latents = LatentFamily(self, family, **family_options)
+        self.family = self.latents.family
         self.table = RowTable()
+
+    @classmethod
+    def obstacle(cls, model: Any) -> str | None:
+        """Refuse several layers, unless all are of zeros and ones."""
+        return layers_obstacle(cls, model)
 
     @classmethod
     def from_amortized(cls, amortized: Encoder, x: Float[Tensor, "data obs_dim"]) -> PerDatum:
@@ -142,11 +152,11 @@ class PerDatum(Guide):
 
     def forward(
         self, x: Float[Tensor, "data obs_dim"] | None = None, *, size: int | None = None
-    ) -> Tensor:
-        """Sample the latent site given rows that the guide has parameters for."""
+    ) -> Latents:
+        """Sample every latent site given rows that the guide has parameters for."""
         parameters = self.parameters_for(self.observations(x, self.obs_dim))
         with pyro.plate("data", parameters.shape[-2], dim=-1):
-            return pyro.sample(self.site, self.family.distribution(parameters))
+            return self.latents.sample(parameters)
 
     def parameters_for(self, x: Float[Tensor, "data obs_dim"]) -> Float[Tensor, "data P"]:
         """Return the λ of these rows, shape ``(N, P)``.
@@ -161,7 +171,10 @@ class PerDatum(Guide):
         return parameters.to(x.dtype) if x.is_floating_point() else parameters
 
     def distribution(self, x: Float[Tensor, "data obs_dim"]) -> TorchDistribution:
-        """Return q(z | x): batch shape ``(N,)``, event shape ``(latent_dim,)``."""
+        """Return q(z | x): batch shape ``(N,)``, event shape ``(latent_dim,)``.
+
+        Layers stand side by side, the top first: the event is as wide as all of them.
+        """
         return self.family.distribution(self.parameters_for(x))
 
     @property

@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from pyrolvm.core import VectorLatent
 from pyrolvm.guides.amortized import Amortized
 
 
@@ -38,6 +39,8 @@ class SignGuide(Amortized):
     >>> SignGuide(facts, hidden=(8,))(torch.zeros(7, 5)).shape
     torch.Size([7, 2])
     """
+
+    requires = (VectorLatent,)
 
     def __init__(
         self, model: Any, hidden: Sequence[int] = (64,), activation: str = "relu"

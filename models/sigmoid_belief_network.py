@@ -16,32 +16,36 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from typing import Any
 
 import pyro
-import torch
 from jaxtyping import Float
 from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 
 from pyrolvm.core import Model
-from pyrolvm.core.errors import DataError, UnknownNameError, require_at_least
-from pyrolvm.nn.bernoulli_layer import INITIAL_BIAS, BernoulliLayer, units
+from pyrolvm.core.errors import DataError, SettingError, UnknownNameError, require_at_least
+from pyrolvm.nn.bernoulli_layer import BernoulliLayer, BernoulliTop, units
 
 
 class SigmoidBeliefNetwork(Model):
     """A stack of binary layers over binary observations; the guide is chosen apart.
 
+    Before training all units are mostly off, and hardly depend on the layer above. The log odds
+    of the top learn as the weights do.
+
     Args:
         layers: Widths of the latent layers, bottom first: z_1, next to x, to z_L.
         obs_dim: Dimension of x, zeros and ones.
-        num_deterministic: Tanh layers without noise between any two of them.
+        num_deterministic: Tanh layers without noise between any two neighbours, x included; each
+            is as wide as the mean of the two.
 
     Attributes:
         latent_sites: Names of the layers, top first: ``("z_L", ..., "z_1")``.
         layer_dims: Width of each layer by name.
 
     Raises:
-        SettingError: If a width is not positive.
+        SettingError: If there is no layer, or a width is not a positive whole number.
 
     >>> model = SigmoidBeliefNetwork(layers=(3, 2), obs_dim=5)
     >>> model(size=4).shape, model.latent_sites
@@ -58,12 +62,12 @@ class SigmoidBeliefNetwork(Model):
     ) -> None:
         super().__init__()
         widths = (layers,) if isinstance(layers, int) else tuple(layers)
-        require_at_least(1, num_layers=len(widths), obs_dim=obs_dim, width=min(widths, default=0))
+        require_at_least(1, num_layers=len(widths))
+        _check_widths(widths, obs_dim)
         self.latent_sites = tuple(f"z_{layer}" for layer in range(len(widths), 0, -1))
         self.layer_dims = dict(zip(self.latent_sites, reversed(widths), strict=True))
         self.obs_dim = obs_dim
-        self.top_logits = nn.Parameter(torch.full((widths[-1],), INITIAL_BIAS))
-        self.layers = nn.ModuleDict()
+        self.layers = nn.ModuleDict({self.latent_sites[0]: BernoulliTop(widths[-1])})
         for above, site in pairwise((*self.latent_sites, "x")):
             dim = self.layer_dims.get(site, obs_dim)
             self.layers[site] = BernoulliLayer(self.layer_dims[above], dim, num_deterministic)
@@ -79,6 +83,12 @@ class SigmoidBeliefNetwork(Model):
             likelihood = self.layer_likelihood(latents)
             return pyro.sample("x", likelihood, obs=None if x is None else x.to(self.dtype))
 
+    @property
+    def top_logits(self) -> nn.Parameter:
+        """Log odds of the units of the top layer, shape ``(width,)``."""
+        top: Any = self.layers[self.latent_sites[0]]
+        return top.logits
+
     def layer_logits(self, site: str, above: Tensor | None) -> Tensor:
         """Return the log odds of a layer's units, or of x, given the next layer above.
 
@@ -92,8 +102,6 @@ class SigmoidBeliefNetwork(Model):
         Raises:
             UnknownNameError: If there is no such layer.
         """
-        if site == self.latent_sites[0]:
-            return self.top_logits
         if site not in self.layers:
             raise UnknownNameError("layer", site, (*self.latent_sites, "x"))
         return self.layers[site](above)
@@ -127,10 +135,27 @@ class SigmoidBeliefNetwork(Model):
 
     def batch_size(self, x: Tensor | None, size: int | None) -> int:
         """Return the size of the data plate; data must be zeros and ones."""
+        found = super().batch_size(x, size)
         if x is not None and bool(((x != 0) & (x != 1)).any()):
             raise DataError(
-                "A SigmoidBeliefNetwork needs data of zeros and ones, but it got values in "
-                f"[{x.min().item():.3g}, {x.max().item():.3g}]. Binarise them, for example "
-                "(x > threshold).float()."
+                f"A SigmoidBeliefNetwork needs data of zeros and ones, but it got {_described(x)}"
             )
-        return super().batch_size(x, size)
+        return found
+
+
+def _described(x: Tensor) -> str:
+    """Say what came in place of zeros and ones, and what to do."""
+    if x.isnan().any():
+        return "NaN. Leave these rows out, or fill them in."
+    low, high = x.min().item(), x.max().item()
+    return (
+        f"values in [{low:.3g}, {high:.3g}]. Binarise them, for example (x > threshold).float()."
+    )
+
+
+def _check_widths(widths: tuple[int, ...], obs_dim: int) -> None:
+    if any(type(width) is not int or width < 1 for width in (*widths, obs_dim)):
+        raise SettingError(
+            "SigmoidBeliefNetwork needs layers and obs_dim of positive whole numbers, but they "
+            f"are {widths} and {obs_dim!r}."
+        )

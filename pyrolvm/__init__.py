@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from pyrolvm.inference.invertibility import Invertibility, invertibility
     from pyrolvm.inference.kl_trace import KLTrace
     from pyrolvm.inference.layer_rates import LayerRates, layer_rates
+    from pyrolvm.inference.pstar import PStar
     from pyrolvm.objectives.anchored_warm_start import AnchoredWarmStart
     from pyrolvm.studies.study import Study, StudyResult
 
@@ -46,6 +47,7 @@ __all__ = [
     "KLTrace",
     "LayerRates",
     "LogDensities",
+    "PStar",
     "PyroLVMError",
     "Restarts",
     "Study",
@@ -74,6 +76,7 @@ _HOMES = {
     "KLTrace": "pyrolvm.inference.kl_trace",
     "LayerRates": "pyrolvm.inference.layer_rates",
     "LogDensities": "pyrolvm.core.log_densities",
+    "PStar": "pyrolvm.inference.pstar",
     "PyroLVMError": "pyrolvm.core.errors",
     "Restarts": "pyrolvm.fit_restarts",
     "Study": "pyrolvm.studies.study",

@@ -37,6 +37,9 @@ ESSENTIAL = ("guide", "gap", "approximation", "amortization", "k-hat")
 DEFAULT_STEPS = 2000
 RATE_PLANE = "rate-plane"
 IDENTIFIABILITY = "identifiability"
+HELMHOLTZ = "helmholtz"
+HELMHOLTZ_OPTIONS = "--objectives, --depths, --seeds, --rates, --device"
+OTHER_STUDIES = (RATE_PLANE, HELMHOLTZ, IDENTIFIABILITY)
 STUDY_FILE = """    [[grid]]
     model = {name = "residual-generator", latent_dim = 2, contraction = [0.5, 0.9]}
     guide = {name = "amortized", family = "full", hidden = [[4], [16], [64]]}
@@ -183,6 +186,11 @@ def study(
     retry_failed: Annotated[bool, Parameter(negative=())] = False,
     grid: int | None = None,
     network: str = "mlp",
+    objectives: str | None = None,
+    depths: str | None = None,
+    seeds: str | None = None,
+    rates: str | None = None,
+    device: str | None = None,
 ) -> None:
     """Run a study: a grid of configurations, one run folder a cell, one table.
 
@@ -196,6 +204,8 @@ def study(
     Example: pyrolvm study em-versus-vae --data circle,digits
 
     Example: pyrolvm study rate-plane --data digits --grid 5
+
+    Example: pyrolvm study helmholtz --data nltcs,adult --objectives coupled,rws --depths 1,2,4,6
 
     Example: pyrolvm study identifiability
 
@@ -214,35 +224,54 @@ def study(
         retry_failed: Try cells again that failed before.
         grid: Weights of each layer (rate-plane only).
         network: mlp or conv (rate-plane only).
+        objectives: Among coupled, rws, ws, vimco, elbo and iwae, separated by commas (helmholtz
+            only).
+        depths: Numbers of layers at which coupled and rws are compared (helmholtz only).
+        seeds: Each trains every cell once, for example 0,1,2 (helmholtz only).
+        rates: Learning rates, among which validation rows choose (helmholtz only).
+        device: Where to compute, for example cuda (helmholtz only).
     """
     if study is None:
         _print_studies()
         return
-    if study == RATE_PLANE:
-        if jobs is not None or backend != "local" or scheduler or retry_failed or not resume:
-            from pyrolvm.core.errors import SettingError
+    spreads = jobs is not None or backend != "local" or scheduler or retry_failed or not resume
+    if study in OTHER_STUDIES and spreads:
+        from pyrolvm.core.errors import SettingError
 
-            raise SettingError(
-                f"{RATE_PLANE} trains all models in one process and always goes on where it "
-                "stopped: it takes --size, --data, --grid, --network and --out only."
-            )
-        _rate_plane(size, data, grid, network, out)
-        return
-    if study == IDENTIFIABILITY:
-        given = [option is not None for option in (jobs, data, scheduler, grid)]
-        if any(given) or retry_failed or not resume or (backend, network) != ("local", "mlp"):
-            from pyrolvm.core.errors import SettingError
+        own = {
+            RATE_PLANE: "--size, --data, --grid, --network and --out",
+            HELMHOLTZ: f"--size, --data, {HELMHOLTZ_OPTIONS} and --out",
+            IDENTIFIABILITY: "--size and --out",
+        }
+        raise SettingError(
+            f"{study} trains all models in one process and always goes on where it stopped: it "
+            f"takes {own[study]} only."
+        )
+    if study == IDENTIFIABILITY and data is not None:
+        from pyrolvm.core.errors import SettingError
 
-            raise SettingError(
-                f"{IDENTIFIABILITY} makes its own data, trains in one process and always goes on "
-                "where it stopped: it takes --size and --out only."
-            )
-        _identifiability(size, out)
-        return
-    if grid is not None or network != "mlp":
+        raise SettingError(
+            f"{IDENTIFIABILITY} makes its own data: it takes --size and --out only, but --data "
+            f"names {data!r}."
+        )
+    if study != RATE_PLANE and (grid is not None or network != "mlp"):
         from pyrolvm.core.errors import SettingError
 
         raise SettingError(f"--grid and --network are for {RATE_PLANE}; {study} has its own grid.")
+    of_helmholtz = (objectives, depths, seeds, rates, device)
+    if study != HELMHOLTZ and any(each is not None for each in of_helmholtz):
+        from pyrolvm.core.errors import SettingError
+
+        raise SettingError(f"The options {HELMHOLTZ_OPTIONS} are for {HELMHOLTZ} only.")
+    if study == RATE_PLANE:
+        _rate_plane(size, data, grid, network, out)
+        return
+    if study == IDENTIFIABILITY:
+        _identifiability(size, out)
+        return
+    if study == HELMHOLTZ:
+        _helmholtz(size, data, out, *of_helmholtz)
+        return
     from joblib import cpu_count
 
     from pyrolvm.plots.study_figures import check_figures
@@ -251,7 +280,7 @@ def study(
     from pyrolvm.studies.command import find_study, run_study
     from pyrolvm.studies.frame import known_columns
 
-    asked = find_study(study, size, (RATE_PLANE, IDENTIFIABILITY))
+    asked = find_study(study, size, OTHER_STUDIES)
     if data is not None:
         asked = asked.with_data(*data.split(","))
     check_figures(asked.figures, known_columns(asked.cells))
@@ -297,18 +326,19 @@ def list_names() -> None:
 
 @data_app.command(name="list")
 def data_list() -> None:
-    """List the data sets and where each lies.
+    """List the data sets: rows in all, where each comes from and lies, under which licence.
 
     Example: pyrolvm data list
     """
-    from rich.console import Console
-
     from pyrolvm.datasets import describe
-    from pyrolvm.report.terminal import rich_table
+    from pyrolvm.report.terminal import print_table
+    from pyrolvm.report.text_table import TextTable
 
-    rows = [(d.name, str(d.rows), str(d.dim), d.origin, d.place) for d in describe()]
-    headers = ("name", "rows", "columns", "origin", "place")
-    Console().print(rich_table("Data sets", headers, rows))
+    rows = tuple(
+        (d.name, d.kind, str(d.rows), str(d.dim), d.origin, d.licence, d.place) for d in describe()
+    )
+    headers = ("name", "kind", "rows", "columns", "origin", "licence", "place")
+    print_table(TextTable("Data sets", headers, rows, keys=1))
 
 
 @data_app.command(name="fetch")
@@ -316,6 +346,8 @@ def data_fetch(name: str) -> None:
     """Download a data set into the cache, for later use without a network.
 
     Example: pyrolvm data fetch fashion_mnist
+
+    Example: pyrolvm data fetch nltcs
 
     Args:
         name: Name of a data set.
@@ -380,16 +412,39 @@ def _identifiability(size: str, out: Path | None) -> None:
     print(f"Page: {page}\nTable: {found.folder / 'frame.csv'}, runs.csv")
 
 
+def _helmholtz(
+    size: str,
+    data: str | None,
+    out: Path | None,
+    objectives: str | None,
+    depths: str | None,
+    seeds: str | None,
+    rates: str | None,
+    device: str | None,
+) -> None:
+    from pyrolvm.report.helmholtz_command import run
+    from pyrolvm.report.helmholtz_tables import likelihood_table
+    from pyrolvm.report.helmholtz_words import headline
+    from pyrolvm.report.terminal import print_table
+
+    found, page = run(size, data, out, objectives, depths, seeds, rates, device)
+    print_table(likelihood_table(found))
+    print(headline(found))
+    if size == "smoke":
+        print("Note: The smoke size shows that the study runs; its figures mean nothing yet.")
+    print(f"Page: {page}\nTable: {found.folder / 'cells.csv'}, differences.csv")
+
+
 def _print_studies() -> None:
     from rich.console import Console
 
-    from pyrolvm.report import identifiability_command, rate_plane_command
+    from pyrolvm.report import helmholtz_command, identifiability_command, rate_plane_command
     from pyrolvm.report.terminal import rich_table
     from pyrolvm.studies.builtin import descriptions
     from pyrolvm.studies.settings import table
 
     console = Console()
-    own = (rate_plane_command, identifiability_command)
+    own = (rate_plane_command, helmholtz_command, identifiability_command)
     questions = {**descriptions(), **{study.NAME: study.DESCRIPTION for study in own}}
     console.print(rich_table("Studies", ("name", "question"), sorted(questions.items())))
     console.print(rich_table("Keys of a cell", ("key", "default", "meaning"), table()))

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor, nn
 
-from pyrolvm.core import Data, DataError, Layered, Model
+from pyrolvm.core import BinaryLayers, Data, DataError, Layered, Model
 from pyrolvm.core.copying import copied
 from pyrolvm.core.errors import SettingError, require_at_least, require_seed
 from pyrolvm.core.pairing import offers
@@ -367,7 +367,8 @@ def describe(model: Any) -> str:
     ]
     layers = f", hidden={tuple(hidden[:-1])}" if hidden else ""
     if offers(model, Layered):
-        latents = f"latent_dims={tuple(reversed(model.layer_dims.values()))}"
+        name = "layers" if offers(model, BinaryLayers) else "latent_dims"
+        latents = f"{name}={tuple(reversed(model.layer_dims.values()))}"
     else:
         latents = f"latent_dim={model.latent_dim}"
     return f"{type(model).__name__}({latents}, obs_dim={model.obs_dim}{layers})"

@@ -34,6 +34,7 @@ from pyrolvm.objectives import (
     CarriesRateWeights,
     FusedOptimizer,
     LayerwiseELBO,
+    LeaveOneOutELBO,
     ParticleObjective,
     Patience,
     RateHistory,
@@ -41,6 +42,7 @@ from pyrolvm.objectives import (
     SVILoop,
     Train,
     checked_objective,
+    draws_discrete,
     refuse_traps,
     training,
     unequal_to_one,
@@ -50,6 +52,8 @@ DEFAULT_BATCH = 128
 
 WarmStart: TypeAlias = Callable[[Any, Any, Data], object]
 """Changes a model and a guide in place, given the data."""
+DISCRETE_PARTICLES = 10
+"""Fewest draws for each datum and step where latents are discrete and no loss is given."""
 
 
 @dataclass(frozen=True)
@@ -123,10 +127,12 @@ def fit(
         decay: Whether the step size falls along half a cosine to 2 % at the last step.
         clip_norm: Largest norm of the gradient.
         num_particles: Draws of the guide for each datum and step, where no loss is given.
-        loss: An objective of Pyro, or ``loss(model, guide, *args)``, summed over data. Where it is
-            None: the negative ELBO (``Trace_ELBO``), and for a guide that carries
-            ``rate_weights`` other than 1 the :class:`pyrolvm.objectives.LayerwiseELBO` of these;
-            a guide with ``rate_weights`` takes over those of a LayerwiseELBO that trained it.
+        loss: An objective of :mod:`pyrolvm.objectives` or of Pyro, or ``loss(model, guide,
+            *args)``, summed over data. Where it is None: the negative ELBO (``Trace_ELBO``;
+            for discrete latents :class:`pyrolvm.objectives.LeaveOneOutELBO` with at least 10
+            draws), and for a guide that carries ``rate_weights`` other than 1 the
+            :class:`pyrolvm.objectives.LayerwiseELBO` of these; a guide with ``rate_weights`` takes
+            over those of a LayerwiseELBO that trained it.
         train: What learns: ``"both"``, ``"guide"`` (the model is frozen) or ``"model"``.
         warm_start: Called once with model, guide and data before the first step, to bring the pair
             near a good start (:class:`pyrolvm.AnchoredWarmStart` is one). It has random numbers of
@@ -134,8 +140,10 @@ def fit(
             checkpoint does not repeat it.
         seed: The same seed gives the same result, bit for bit, on one machine.
         patience: Stop after so many steps in which the loss (over ``validation`` if that is given,
-            else the mean training loss of the last 100 steps) has not fallen; the best state is
-            then restored.
+            else the mean training loss of the last 100 steps) has not fallen. It is looked at
+            every 100 steps and at the end, and the best state of these is what training leaves,
+            whether patience ran out or not. Leave it out where weights warm up, for the loss then
+            rises by itself.
         validation: Data of the same form for ``patience``.
         watch: Called with the number of steps taken so far: at the start, every ``watch_every``
             steps and at the end (:class:`pyrolvm.KLTrace` is one). It must not change the pair;
@@ -202,6 +210,8 @@ def fit(
     with training(model, guide, train, seed, num_threads) as (trained_model, trained_guide):
         batch = rows.rows(slice(0, size))
         first = _first_run(trained_model, trained_guide, batch)
+        if loss is None and draws_discrete(first):
+            loss = LeaveOneOutELBO(max(num_particles, DISCRETE_PARTICLES))
         refuse_traps(trained_model, trained_guide, loss, first, batch)
         nesting = -free_dim(first) - 1
         many = num_particles > 1 and _vectorises(model, guide, batch, nesting)

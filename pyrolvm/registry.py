@@ -4,7 +4,8 @@ A specification is a name and, after colons, its parts: ``amortized:full:128x128
 with two hidden layers into the family of full-covariance Gaussians,
 ``cpa-generator:2:32:activation=abs`` a generator with 2 latents and one hidden layer. A value of
 numbers with an x between them is a list: ``hierarchical-vae:latent_dims=16x4`` has the layers z_1
-of width 16 and z_2 of width 4, ``layerwise:rate_weights=0.3x3`` weighs their rates, bottom first.
+of width 16 and z_2 of width 4, ``layerwise:rate_weights=0.3x3`` weighs their rates, bottom first,
+and ``sigmoid-belief-network:100x50`` has the binary layers z_1 of width 100 and z_2 of width 50.
 """
 
 from __future__ import annotations
@@ -104,6 +105,7 @@ GUIDES: dict[str, type[Guide]] = {
 DEFAULT_GUIDES = ("diagonal", "full", "mixture", "flow", "per-datum")
 DEFAULT_LAYERED_GUIDES = ("layerwise", "ladder", "bottom-up")
 DEFAULT_CONDITIONAL_GUIDES = ("conditional-product", "conditional-encoder")
+DEFAULT_BINARY_GUIDES = ("helmholtz-coupled", "layerwise", "bottom-up", "amortized:bernoulli")
 DEFAULT_ENCODER = (128, 128)
 
 
@@ -207,15 +209,29 @@ def model_arguments(text: str) -> tuple[str, dict[str, Any]]:
             text, parts.words[0], "a model takes numbers, widths and key=value"
         )
     arguments: dict[str, Any] = dict(parts.options)
-    if parts.numbers and "latent_dims" in takes:
-        arguments["latent_dims"] = parts.numbers
-    elif parts.numbers:
-        arguments["dim" if "dim" in takes else "latent_dim"] = parts.numbers[0]
-    if parts.widths is not None:
-        arguments["hidden"] = parts.widths
+    if "layers" in takes and not {"dim", "latent_dim"} & set(takes):
+        arguments = {**_layers(text, parts), **arguments}
+    else:
+        if parts.numbers and "latent_dims" in takes:
+            arguments["latent_dims"] = parts.numbers
+        elif parts.numbers:
+            arguments["dim" if "dim" in takes else "latent_dim"] = parts.numbers[0]
+        if parts.widths is not None:
+            arguments["hidden"] = parts.widths
     if "learn_noise" in takes and not {"latent_dims", "anchors"} & set(takes):
         arguments = {"learn_noise": True, **arguments}
     return parts.name, arguments
+
+
+def _layers(text: str, parts: Parts) -> dict[str, tuple[int, ...]]:
+    """Latent layers of a model without hidden ones: one number, or numbers with an x between."""
+    given = [widths for widths in (parts.numbers or None, parts.widths) if widths is not None]
+    if len(given) > 1 or () in given:
+        part = "x".join(map(str, given[-1])) or "affine"
+        raise SpecificationError(
+            text, part, "its latent layers are one list of widths, bottom first, as in 100x50x25"
+        )
+    return {"layers": given[0]} if given else {}
 
 
 def build_model(
@@ -348,6 +364,8 @@ def default_guides(model: Model) -> tuple[str, ...]:
         return DEFAULT_CONDITIONAL_GUIDES
     if "exact-code" in served:
         return ("exact-code",)
+    if "helmholtz-coupled" in served:
+        return DEFAULT_BINARY_GUIDES
     if "amortized" not in served:
         return tuple(name for name in DEFAULT_LAYERED_GUIDES if name in served)
     last = tuple(name for name in ("exact", "exact-cpa") if name in served)[:1]
@@ -356,11 +374,14 @@ def default_guides(model: Model) -> tuple[str, ...]:
 
 def default_trainer(model: Model) -> str:
     """Specification of the guide that a model is trained with where none is named."""
+    served = guides_for(model)
     if offers(model, ConditionalPrior):
         return DEFAULT_CONDITIONAL_GUIDES[0]
-    if "exact-code" in guides_for(model):
+    if "exact-code" in served:
         return "exact-code"
-    return "amortized:full" if "amortized" in guides_for(model) else DEFAULT_LAYERED_GUIDES[0]
+    if "helmholtz-coupled" in served:
+        return DEFAULT_BINARY_GUIDES[0]
+    return "amortized:full" if "amortized" in served else DEFAULT_LAYERED_GUIDES[0]
 
 
 def guides_for(model: Model) -> list[str]:

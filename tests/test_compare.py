@@ -325,3 +325,28 @@ def test_no_guides_and_unknown_training_are_refused(linear):
         lvm.compare(linear[0], {}, linear[1])
     with pytest.raises(ValueError, match="'guides', 'together' or 'nothing'"):
         lvm.compare(linear[0], {"exact": guides.Exact(linear[0])}, linear[1], train="both")  # type: ignore[arg-type]
+
+
+def test_guides_of_binary_layers_are_compared_and_their_gap_is_split():
+    model = models.SigmoidBeliefNetwork((4, 2), obs_dim=6)
+    x = model(size=60)
+    found = lvm.compare(
+        model,
+        {
+            "coupled": guides.HelmholtzCoupled(model),
+            "layerwise": guides.Layerwise(model, hidden=(8,)),
+            "bottom-up": guides.BottomUp(model, hidden=(8,)),
+            "independent": guides.Amortized(model, "bernoulli", hidden=(8,)),
+            "oracle": guides.PerDatum(model, "bernoulli"),
+        },
+        x,
+        **{**QUICK, "steps": 30, "oracle_steps": 30},
+    )
+    frame = found.frame
+    assert frame.gap.notna().all()
+    split = frame.approximation_gap["independent"] + frame.amortization_gap["independent"]
+    assert split == pytest.approx(frame.gap["independent"], abs=1e-4)
+    assert frame.approximation_gap["oracle"] == pytest.approx(frame.gap["oracle"])
+    assert frame.approximation_gap[["coupled", "layerwise", "bottom-up"]].isna().all()
+    assert "layers=(4, 2)" in found.tree.attrs["model"]
+    assert set(found.to_datatree("coupled")["posterior"].data_vars) == {"z_1", "z_2"}

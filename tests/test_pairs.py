@@ -63,6 +63,15 @@ LAYERED_GUIDE_SPECS = (
 )  # fmt: skip
 CONDITIONAL_MODEL_SPECS = ("ivae:2:6", "ivae:3:6:learn_means=true", "anchored-ivae:2:6")
 CONDITIONAL_GUIDE_SPECS = ("conditional-product:6", "conditional-encoder:full:6")
+BINARY_MODEL_SPECS = (
+    "sigmoid-belief-network:3",
+    "sigmoid-belief-network:3x2",
+    "sigmoid-belief-network:3x4x2:num_deterministic=1",
+)
+BINARY_GUIDE_SPECS = (
+    "helmholtz-coupled", "helmholtz-coupled:num_deterministic=1", "layerwise:8", "bottom-up:8x8",
+    "bernoulli:8", "per-datum:bernoulli",
+)  # fmt: skip
 REFUSED = {
     "exact": {spec for spec in MODEL_SPECS if not spec.startswith(HAVE_POSTERIORS)},
     "exact-cpa": set(MODEL_SPECS) - ARE_AFFINE,
@@ -77,7 +86,7 @@ def width(spec):
 
 def observations(spec):
     x = torch.randn(6, width(spec))
-    return (x > 0).float() if "bernoulli" in spec else x
+    return (x > 0).float() if "bernoulli" in spec or "belief" in spec else x
 
 
 def test_the_table_of_pairs_covers_the_registry():
@@ -89,10 +98,14 @@ def test_the_table_of_pairs_covers_the_registry():
     conditional = make_model("ivae:2", OBS_DIM)
     names |= {make_guide(s, conditional).__class__ for s in CONDITIONAL_GUIDE_SPECS}
     names |= {make_guide("exact-code", make_model("triangular-map", OBS_DIM)).__class__}
+    binary = make_model("sigmoid-belief-network:2", OBS_DIM)
+    names |= {make_guide(s, binary).__class__ for s in BINARY_GUIDE_SPECS}
     assert names == set(GUIDES.values())
-    models = {
-        spec.split(":")[0] for spec in (*MODEL_SPECS, *LAYERED_MODEL_SPECS, *NOISELESS_MODEL_SPECS)
-    } | {spec.split(":")[0] for spec in CONDITIONAL_MODEL_SPECS}
+    specs = (
+        *MODEL_SPECS, *LAYERED_MODEL_SPECS, *NOISELESS_MODEL_SPECS, *CONDITIONAL_MODEL_SPECS,
+        *BINARY_MODEL_SPECS,
+    )  # fmt: skip
+    models = {spec.split(":")[0] for spec in specs}
     assert models == set(MODELS)
 
 
@@ -177,8 +190,18 @@ def test_plain_pyro_runs_a_hierarchy_with_each_of_its_guides(model_spec, guide_s
         with pytest.raises(IncompatiblePairError, match="does not offer"):
             make_guide(guide_spec, model)
         return
-    guide = make_guide(guide_spec, model)
-    x = observations(model_spec)
+    runs_in_plain_pyro(model, make_guide(guide_spec, model), observations(model_spec))
+
+
+@pytest.mark.parametrize("guide_spec", BINARY_GUIDE_SPECS)
+@pytest.mark.parametrize("model_spec", BINARY_MODEL_SPECS)
+def test_plain_pyro_runs_a_belief_network_with_each_of_its_guides(model_spec, guide_spec):
+    model = make_model(model_spec, OBS_DIM)
+    runs_in_plain_pyro(model, make_guide(guide_spec, model), observations(model_spec))
+
+
+def runs_in_plain_pyro(model, guide, x):
+    """Train a hierarchy for three steps, draw from its guide, and score it."""
     svi = SVI(model, guide, Adam({"lr": 1e-3}), Trace_ELBO())
     before = [p.detach().clone() for p in model.parameters()]
     assert torch.tensor([svi.step(x) for _ in range(3)]).isfinite().all()
@@ -192,13 +215,31 @@ def test_plain_pyro_runs_a_hierarchy_with_each_of_its_guides(model_spec, guide_s
     assert set(densities.guide) == set(model.latent_sites)
 
 
+@pytest.mark.parametrize(
+    "guide_spec",
+    ["bernoulli", "per-datum:bernoulli", "semi-amortized:bernoulli", "iterative:bernoulli"],
+)
+def test_the_family_of_binary_units_refuses_one_real_vector(guide_spec):
+    with pytest.raises(IncompatiblePairError, match="Use the family 'diagonal', 'full'"):
+        make_guide(guide_spec, make_model("vae:2", OBS_DIM))
+
+
+@pytest.mark.parametrize(
+    "guide_spec",
+    ["diagonal", "flow", "per-datum:full", "semi-amortized:full", "sign-guide", "exact", "ladder"],
+)
+def test_guides_for_real_latents_refuse_a_belief_network_and_name_what_would_do(guide_spec):
+    with pytest.raises(IncompatiblePairError, match=r"HelmholtzCoupled|family 'bernoulli'"):
+        make_guide(guide_spec, make_model("sigmoid-belief-network:3x2", OBS_DIM))
+
+
 @pytest.mark.parametrize("guide_spec", GUIDE_SPECS)
 def test_guides_for_one_vector_refuse_a_hierarchy_and_name_those_that_serve_it(guide_spec):
     with pytest.raises(IncompatiblePairError, match="BottomUp, Ladder, Layerwise"):
         make_guide(guide_spec, make_model("hierarchical-vae:latent_dims=3x2", OBS_DIM))
 
 
-@pytest.mark.parametrize("guide_spec", ["layerwise", "ladder", "bottom-up"])
+@pytest.mark.parametrize("guide_spec", ["layerwise", "ladder", "bottom-up", "helmholtz-coupled"])
 def test_guides_for_hierarchies_refuse_one_vector(guide_spec):
     with pytest.raises(IncompatiblePairError, match=r"needs .* Layered, which VAE"):
         make_guide(guide_spec, make_model("vae:2", OBS_DIM))

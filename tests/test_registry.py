@@ -5,12 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 from pyrolvm.core import IncompatiblePairError, UnknownNameError
 from pyrolvm.registry import (
     GUIDES,
     MODELS,
+    build_model,
     default_guides,
+    default_trainer,
     guides_for,
     make_guide,
     make_model,
@@ -145,6 +148,52 @@ def test_a_hierarchy_is_compared_with_the_guides_for_layers():
     model = make_model("hierarchical-linear-gaussian:latent_dims=3x2", obs_dim=5)
     assert default_guides(model) == ("layerwise", "ladder", "bottom-up")
     assert guides_for(model) == ["layerwise", "ladder", "bottom-up"]
+
+
+@pytest.mark.parametrize(
+    ("text", "layer_dims"),
+    [
+        ("sigmoid-belief-network:10x7x5", {"z_3": 5, "z_2": 7, "z_1": 10}),
+        ("sigmoid-belief-network:8", {"z_1": 8}),
+        ("sigmoid-belief-network:layers=4x3:num_deterministic=1", {"z_2": 3, "z_1": 4}),
+    ],
+)
+def test_widths_of_a_belief_network_are_its_latent_layers(text, layer_dims):
+    model = make_model(text, obs_dim=6)
+    assert (model.layer_dims, model.obs_dim) == (layer_dims, 6)
+    recorded = resolved_model(text, 6)
+    assert recorded["layers"] == list(reversed(layer_dims.values()))
+    assert model_of(recorded, 6).layer_dims == layer_dims
+
+
+def model_of(recorded, obs_dim):
+    arguments = {key: value for key, value in recorded.items() if key != "name"}
+    return build_model(recorded["name"], arguments, obs_dim)
+
+
+@pytest.mark.parametrize(
+    ("part", "sentence"),
+    [(":8:4x3", "one list of widths"), (":affine", "one list"), (":hidden=8", "'hidden'")],
+)
+def test_a_belief_network_has_no_hidden_layers(part, sentence):
+    with pytest.raises(UnknownNameError, match=sentence):
+        make_model(f"sigmoid-belief-network{part}", obs_dim=5)
+
+
+def test_a_belief_network_is_compared_with_the_guides_for_binary_layers():
+    model = make_model("sigmoid-belief-network:4x3", obs_dim=5)
+    names = default_guides(model)
+    assert (names[0], default_trainer(model)) == ("helmholtz-coupled", "helmholtz-coupled")
+    assert [make_guide(name, model)(x=torch.ones(6, 5))["z_1"].shape for name in names] == [
+        (6, 4)
+    ] * 4
+    assert guides_for(model) == [
+        "amortized",
+        "per-datum",
+        "layerwise",
+        "bottom-up",
+        "helmholtz-coupled",
+    ]
 
 
 def test_networks_of_all_guides_for_layers_have_the_same_width():

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from pyro.distributions import constraints
 from torch import nn
 
 from pyrolvm.amortization.standardising_guide import StandardisingGuide
 from pyrolvm.core import Layered
 from pyrolvm.core.errors import UnknownNameError
+from pyrolvm.core.layer_laws import first_layer_beyond, layer_laws, values_of
+from pyrolvm.nn.bernoulli_head import BernoulliHead
 from pyrolvm.nn.convolutions import ImageEncoder, checked_image_shape
 from pyrolvm.nn.gaussian_head import GaussianHead
 from pyrolvm.nn.one_hot import OneHotHead
@@ -28,9 +29,11 @@ class LayeredGuide(StandardisingGuide):
     Attributes:
         sites: Names of the layers, top first.
         layer_dims: Width of each layer by name.
+        layer_values: What values each layer takes, by name.
 
     Raises:
-        IncompatiblePairError: If the model lacks what the guide requires.
+        IncompatiblePairError: If the model lacks what the guide requires, or a layer has discrete
+            values other than zeros and ones, and one-hot vectors.
     """
 
     requires = (Layered,)
@@ -39,6 +42,14 @@ class LayeredGuide(StandardisingGuide):
         super().__init__(model)
         self.sites: tuple[str, ...] = tuple(model.latent_sites)
         self.layer_dims: dict[str, int] = dict(model.layer_dims)
+        self.layer_values = {site: values_of(law) for site, law in layer_laws(model).items()}
+
+    @classmethod
+    def obstacle(cls, model: Any) -> str | None:
+        """Refuse layers of discrete values other than zeros and ones, and one-hot vectors."""
+        found = first_layer_beyond(model, "real", "binary", "one-hot")
+        reason = f"{cls.__name__} serves layers that are real, of zeros and ones, or one-hot"
+        return None if found is None else f"{reason}, but {found}"
 
     def make_reader(
         self,
@@ -71,17 +82,14 @@ class LayeredGuide(StandardisingGuide):
     def make_head(
         self, site: str, in_dim: int, hidden: Sequence[int], activation: str
     ) -> nn.Module:
-        """Build the network into q of one layer, which starts near the standard normal.
+        """Build the network into q of one layer, over the values that its prior is over.
 
-        A top layer whose prior is one-hot gets one-hot draws that gradients pass through.
+        Real layers get Gaussians that start near the standard normal, layers of zeros and ones
+        get independent units, and one-hot layers get draws that gradients pass through.
         """
-        dim = self.layer_dims[site]
-        if site == self.sites[0] and self.has_one_hot_top:
+        dim, values = self.layer_dims[site], self.layer_values[site]
+        if values == "binary":
+            return BernoulliHead(in_dim, hidden, dim, activation)
+        if values == "one-hot":
             return OneHotHead(in_dim, hidden, dim, activation)
         return GaussianHead(in_dim, hidden, dim, activation, shrink_mean=True)
-
-    @property
-    def has_one_hot_top(self) -> bool:
-        """Whether the prior of the model's top layer is over one-hot vectors."""
-        prior = self.model.layer_prior(self.sites[0], {})
-        return prior.support is constraints.one_hot

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from types import UnionType
 from typing import Any, ClassVar
 
-from pyro.nn import PyroModule
 from torch import Tensor
 
 from pyrolvm.core.errors import DataError, IncompatiblePairError
-from pyrolvm.core.model import Model, ProgramMeta, unique_name
+from pyrolvm.core.model import Model, Program, unique_name
 from pyrolvm.core.pairing import record_guide, require_capabilities
 
 
-class Guide(PyroModule, metaclass=ProgramMeta):  # type: ignore[metaclass]
+class Guide(Program):
     """An approximate (or exact) posterior q(z | x) for a model.
 
     A subclass states the capabilities that it ``requires`` of a model and writes ``forward`` with
@@ -29,7 +29,8 @@ class Guide(PyroModule, metaclass=ProgramMeta):  # type: ignore[metaclass]
             more latent dimensions than it takes.
 
     Attributes:
-        requires: Capabilities (protocols of :mod:`pyrolvm.core`) that a model must offer.
+        requires: Capabilities (protocols of :mod:`pyrolvm.core`) that a model must offer;
+            ``A | B`` asks for one of the two.
         max_latent_dim: Most latent dimensions that a model may have, for guides that require a
             capability with ``latent_dim``; None for any number.
         per_datum: Whether the parameters belong to single data, so that the guide is fitted to the
@@ -46,7 +47,7 @@ class Guide(PyroModule, metaclass=ProgramMeta):  # type: ignore[metaclass]
             no others.
     """
 
-    requires: ClassVar[tuple[type, ...]] = ()
+    requires: ClassVar[tuple[type | UnionType, ...]] = ()
     max_latent_dim: ClassVar[int | None] = None
     per_datum: ClassVar[bool] = False
     is_exact: ClassVar[bool] = False
@@ -63,6 +64,19 @@ class Guide(PyroModule, metaclass=ProgramMeta):  # type: ignore[metaclass]
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         record_guide(cls)
+
+    @classmethod
+    def obstacle(cls, model: Any) -> str | None:
+        """Say why a model cannot be served although it offers what the guide requires.
+
+        Args:
+            model: Offers all that the class ``requires``.
+
+        Returns:
+            A sentence without its full stop, to which the guides that would do are added; None
+            where nothing stands in the way.
+        """
+        return None
 
     @property
     def model(self) -> Any:

@@ -31,6 +31,7 @@ def run_once(model: Callable, guide: Callable, data: Arguments) -> PairTrace:
         raise
     except (RuntimeError, ValueError, IndexError) as error:
         _name_the_culprit(model, guide, data, error)
+        _refuse_nan(data, error)
         shapes = ", ".join(f"{name} {tuple(value.shape)}" for name, value in data.items())
         raise DataError(
             f"Model and guide do not run on data of shape {shapes}: {_reason(error).rstrip('.')}. "
@@ -41,6 +42,16 @@ def run_once(model: Callable, guide: Callable, data: Arguments) -> PairTrace:
     for _, site in pair.all_sites():
         log_density(site, None, per_datum=False)
     return pair
+
+
+def _refuse_nan(data: Arguments, error: Exception) -> None:
+    """Name an argument with NaN, which is then the likely cause of an error."""
+    for name, value in data.items():
+        if value.is_floating_point() and value.isnan().any():
+            raise DataError(
+                f"Model and guide do not run on these data: the argument {name!r} holds NaN. "
+                "Remove or impute it; what is masked needs a number in its place all the same."
+            ) from error
 
 
 def _check_names(pair: PairTrace) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any
+from types import UnionType
+from typing import Any, get_args
 
 from pyrolvm.core.errors import IncompatiblePairError
 
@@ -16,9 +17,8 @@ def record_guide(guide: type) -> None:
 
 
 def serves(guide: type, model: Any) -> bool:
-    """Whether a model offers what a guide class requires, in as few dimensions as it takes."""
-    refused = _missing(guide, model) or _unread(guide, model) or _has_too_many_dims(guide, model)
-    return not refused
+    """Whether a model offers what a guide class requires, and the class knows no obstacle."""
+    return _reason(guide, model) is None
 
 
 def require_capabilities(guide: Any, model: Any) -> None:
@@ -26,26 +26,11 @@ def require_capabilities(guide: Any, model: Any) -> None:
 
     Raises:
         IncompatiblePairError: Naming the missing capabilities, the model's arguments that the
-            guide does not take, or the latent dimensions that are too many, and the guides that
-            would do.
+            guide does not take, the latent dimensions that are too many, or what else stands in
+            the way, and the guides that would do.
     """
-    missing = _missing(guide, model)
-    if missing:
-        reason = (
-            f"{guide.__name__} needs a model with the capability {' and '.join(missing)}, "
-            f"which {getattr(model, '__name__', type(model).__name__)} does not offer"
-        )
-    elif _unread(guide, model):
-        reason = (
-            f"{guide.__name__} infers latents from x alone, but {type(model).__name__} "
-            f"has the further argument {' and '.join(_unread(guide, model))}"
-        )
-    elif _has_too_many_dims(guide, model):
-        reason = (
-            f"{guide.__name__} serves models with {_up_to(guide.max_latent_dim)}, "
-            f"but this one has {model.latent_dim}"
-        )
-    else:
+    reason = _reason(guide, model)
+    if reason is None:
         return
     usable = sorted(
         other.__name__
@@ -59,12 +44,37 @@ def require_capabilities(guide: Any, model: Any) -> None:
     )
 
 
+def _reason(guide: Any, model: Any) -> str | None:
+    """Say why a guide class cannot serve a model; None where it can."""
+    missing = [_names(kind) for kind in guide.requires if not offers(model, kind)]
+    if missing:
+        return (
+            f"{guide.__name__} needs a model with the capability {' and '.join(missing)}, "
+            f"which {getattr(model, '__name__', type(model).__name__)} does not offer"
+        )
+    unread = _unread(guide, model)
+    if unread:
+        return (
+            f"{guide.__name__} infers latents from x alone, but {type(model).__name__} "
+            f"has the further argument {' and '.join(unread)}"
+        )
+    limit = guide.max_latent_dim
+    if limit is not None and model.latent_dim > limit:
+        return (
+            f"{guide.__name__} serves models with {_up_to(limit)}, "
+            f"but this one has {model.latent_dim}"
+        )
+    return guide.obstacle(model)
+
+
 def offers(model: Any, capability: Any) -> bool:
-    """Whether a model has every member of a capability.
+    """Whether a model has every member of a capability, or of one of several (``A | B``).
 
     A property that raises ``AttributeError`` does not count; ``isinstance`` alone would count it
     from Python 3.12 on. A model without latent sites offers no capability that is about them.
     """
+    if isinstance(capability, UnionType):
+        return any(offers(model, kind) for kind in get_args(capability))
     if "latent_sites" in inspect.get_annotations(capability) and not _has_latent_sites(model):
         return False
     members = [name for name in vars(capability) if not name.startswith("_")]
@@ -75,18 +85,15 @@ def _has_latent_sites(model: Any) -> bool:
     return bool(getattr(model, "latent_sites", ()))
 
 
-def _missing(guide: Any, model: Any) -> list[str]:
-    return [kind.__name__ for kind in guide.requires if not offers(model, kind)]
-
-
 def _unread(guide: Any, model: Any) -> list[str]:
     """Arguments of the model beside x that the guide does not take."""
     return [name for name in getattr(model, "covariates", ()) if name not in guide.covariates]
 
 
-def _has_too_many_dims(guide: Any, model: Any) -> bool:
-    limit = guide.max_latent_dim
-    return limit is not None and model.latent_dim > limit
+def _names(capability: Any) -> str:
+    if isinstance(capability, UnionType):
+        return " or ".join(kind.__name__ for kind in get_args(capability))
+    return str(capability.__name__)
 
 
 def _up_to(limit: int) -> str:

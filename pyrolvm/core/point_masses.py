@@ -11,14 +11,16 @@ from typing import Any
 
 import torch
 
-from pyrolvm.core.data import Data
+from pyrolvm.core.data import Arguments
 from pyrolvm.core.errors import SiteError
 from pyrolvm.core.randomness import own_randomness
 from pyrolvm.core.sites import delta_within
 from pyrolvm.core.tracing import PairTrace, run_pair
 
 
-def refuse_point_masses(model: Callable, guide: Callable, rows: Data, alone: PairTrace) -> None:
+def refuse_point_masses(
+    model: Callable, guide: Callable, rows: Arguments, alone: PairTrace
+) -> None:
     """Refuse a guide that fixes a continuous latent site at a point.
 
     A ``Delta`` is let through where something else carries the density: a ``log_density`` of its

@@ -1,5 +1,7 @@
 """Data sets: embedded, synthetic, fetched, or from a file of one's own."""
 
+from pyrolvm.datasets.bars import bars, bars_entropy
+from pyrolvm.datasets.binary_sets import binary_set
 from pyrolvm.datasets.cache import cache_folder
 from pyrolvm.datasets.catalogue import Description, describe, fetch, load, names
 from pyrolvm.datasets.dataset import Dataset, Kind
@@ -16,6 +18,9 @@ __all__ = [
     "Kind",
     "SegmentedSources",
     "TriangularToy",
+    "bars",
+    "bars_entropy",
+    "binary_set",
     "cache_folder",
     "circle",
     "describe",

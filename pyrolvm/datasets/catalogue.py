@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from pyrolvm.core.errors import UnknownNameError
+from pyrolvm.datasets.bars import DEFAULT_SIDE, bars
+from pyrolvm.datasets.binary_catalogue import BINARY_SETS, BinarySet
+from pyrolvm.datasets.binary_sets import binary_set, cached_files, fetch_binary_set
 from pyrolvm.datasets.cache import cache_folder
 from pyrolvm.datasets.classes import SEPARATOR, only_classes
-from pyrolvm.datasets.dataset import Dataset
+from pyrolvm.datasets.dataset import Dataset, Kind
 from pyrolvm.datasets.digits import DIGITS_DIM, NUM_DIGITS, digits
 from pyrolvm.datasets.fashion_mnist import (
     FOLDER,
@@ -22,7 +25,14 @@ from pyrolvm.datasets.fashion_mnist import (
 )
 from pyrolvm.datasets.files import SUFFIXES, from_file
 from pyrolvm.datasets.segmented_sources import SegmentedSources
-from pyrolvm.datasets.synthetic import DEFAULT_SIZE, circle, gaussian_factors, spiral, wave
+from pyrolvm.datasets.synthetic import (
+    DEFAULT_SIZE,
+    LICENCE,
+    circle,
+    gaussian_factors,
+    spiral,
+    wave,
+)
 from pyrolvm.datasets.triangular_toy import DEFAULT_SIZE as TRIANGULAR_SIZE
 from pyrolvm.datasets.triangular_toy import TriangularToy
 
@@ -38,6 +48,9 @@ class Entry:
         rows: Rows in all, with the defaults.
         dim: Entries of a row.
         origin: ``"embedded"`` in a dependency, ``"synthetic"``, or ``"fetched"``.
+        licence: Under which terms.
+        place: Says where it lies, or would lie.
+        kind: What a likelihood has to match.
         fetch: Puts its files into the cache, for a fetched one.
     """
 
@@ -45,6 +58,9 @@ class Entry:
     rows: int
     dim: int
     origin: Origin
+    licence: str
+    place: Callable[[], str]
+    kind: Kind = "continuous"
     fetch: Callable[[], tuple[Path, ...]] | None = None
 
 
@@ -58,6 +74,8 @@ class Description:
         dim: Entries of a row.
         origin: ``"embedded"``, ``"synthetic"`` or ``"fetched"``.
         place: Where it lies, or would lie.
+        kind: ``"continuous"``, ``"binary"`` or ``"counts"``.
+        licence: Under which terms.
     """
 
     name: str
@@ -65,37 +83,77 @@ class Description:
     dim: int
     origin: Origin
     place: str
+    kind: Kind
+    licence: str
 
 
-def _generated(make: Callable[..., Dataset], dim: int = 2) -> Entry:
-    return Entry(lambda seed: make(seed=seed), 2 * DEFAULT_SIZE, dim, "synthetic")
+def _generated(
+    make: Callable[..., Dataset],
+    dim: int = 2,
+    kind: Kind = "continuous",
+    rows: int = 2 * DEFAULT_SIZE,
+) -> Entry:
+    place = "generated, any size"
+    return Entry(
+        lambda seed: make(seed=seed), rows, dim, "synthetic", LICENCE, lambda: place, kind
+    )
+
+
+def _published(known: BinarySet) -> Entry:
+    return Entry(
+        lambda seed: binary_set(known.name),
+        sum(known.sizes),
+        known.dim,
+        "fetched",
+        known.licence,
+        lambda: _binary_place(known),
+        "binary",
+        lambda: fetch_binary_set(known.name),
+    )
+
+
+def _binary_place(known: BinarySet) -> str:
+    files = cached_files(known)
+    if len(files) > 1:
+        return str(files[0].parent)
+    state = "not fetched yet" if known.source else "not there; cannot be downloaded"
+    return str(files[0]) if files else f"{cache_folder() / known.name}.npz ({state})"
+
+
+def _fashion_place() -> str:
+    return f"{cache_folder() / FOLDER}{'' if is_fetched() else ' (not fetched yet)'}"
 
 
 ENTRIES = {
+    "bars": _generated(bars, dim=DEFAULT_SIDE**2, kind="binary"),
     "circle": _generated(circle),
     "digits": Entry(
         lambda seed: digits(seed=seed),
         NUM_DIGITS,
         DIGITS_DIM,
         "embedded",
+        "CC BY 4.0",
+        lambda: "inside scikit-learn",
     ),
     "fashion_mnist": Entry(
         lambda seed: fashion_mnist(),
         NUM_PICTURES,
         PICTURES_DIM,
         "fetched",
-        fetch_fashion_mnist,
+        "MIT",
+        _fashion_place,
+        fetch=fetch_fashion_mnist,
     ),
     "gaussian_factors": _generated(gaussian_factors, dim=8),
-    "segmented_sources": Entry(
-        lambda seed: SegmentedSources.random(seed=seed).dataset(seed=seed), 8000, 4, "synthetic"
+    "segmented_sources": _generated(
+        lambda seed: SegmentedSources.random(seed=seed).dataset(seed=seed), dim=4, rows=8000
     ),
     "spiral": _generated(spiral),
-    "triangular_toy": Entry(
-        lambda seed: TriangularToy().dataset(seed=seed), 2 * TRIANGULAR_SIZE, 2, "synthetic"
+    "triangular_toy": _generated(
+        lambda seed: TriangularToy().dataset(seed=seed), rows=2 * TRIANGULAR_SIZE
     ),
     "wave": _generated(wave),
-}
+} | {name: _published(known) for name, known in BINARY_SETS.items()}
 
 
 def load(name: str | Path, *, seed: int = 0) -> Dataset:
@@ -146,18 +204,11 @@ def describe() -> tuple[Description, ...]:
         Rows in the order of :func:`names`.
     """
     return tuple(
-        Description(name, entry.rows, entry.dim, entry.origin, _place(entry))
+        Description(
+            name, entry.rows, entry.dim, entry.origin, entry.place(), entry.kind, entry.licence
+        )
         for name, entry in sorted(ENTRIES.items())
     )
-
-
-def _place(entry: Entry) -> str:
-    if entry.origin == "embedded":
-        return "inside scikit-learn"
-    if entry.origin == "synthetic":
-        return "generated, any size"
-    state = "" if is_fetched() else " (not fetched yet)"
-    return f"{cache_folder() / FOLDER}{state}"
 
 
 def fetch(name: str) -> tuple[Path, ...]:
@@ -167,7 +218,7 @@ def fetch(name: str) -> tuple[Path, ...]:
         name: One of :func:`names`.
 
     Returns:
-        Its files; none for a set that is embedded or
+        Its files; none for a set that is embedded or generated.
 
     Raises:
         UnknownNameError: If there is no such name.

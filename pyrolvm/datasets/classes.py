@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from typing import Any
 
 import torch
-from torch import Tensor
 
 from pyrolvm.core.errors import DataError
 from pyrolvm.datasets.dataset import Dataset
@@ -44,7 +44,7 @@ def parsed_classes(text: str) -> tuple[int, ...]:
 
 
 def only_classes(dataset: Dataset, text: str) -> Dataset:
-    """Rows of some classes, those to train on and those held out where they were.
+    """Rows of some classes, each in the part where it was.
 
     Args:
         dataset: A data set with labels.
@@ -63,20 +63,13 @@ def only_classes(dataset: Dataset, text: str) -> Dataset:
     strange = [each for each in wanted if each not in known]
     if strange:
         raise DataError(f"{dataset.name!r} has the classes {known}, but {strange} were asked.")
-    train, train_labels = _chosen(dataset.train, dataset.train_labels, wanted)
-    test, test_labels = None, None
-    if dataset.test is not None and dataset.test_labels is not None:
-        test, test_labels = _chosen(dataset.test, dataset.test_labels, wanted)
+    chosen: dict[str, Any] = {}
+    for part, (rows, labels) in dataset.parts.items():
+        kept = None if labels is None else torch.isin(labels, torch.tensor(wanted))
+        chosen[part] = None if rows is None or kept is None else rows[kept]
+        chosen[f"{part}_labels"] = None if labels is None else labels[kept]
     return dataclasses.replace(
         dataset,
         name=f"{dataset.name}{SEPARATOR}{text}",
-        train=train,
-        train_labels=train_labels,
-        test=test,
-        test_labels=test_labels,
+        **chosen,
     )
-
-
-def _chosen(rows: Tensor, labels: Tensor, wanted: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-    chosen = torch.isin(labels, torch.tensor(wanted))
-    return rows[chosen], labels[chosen]

@@ -1,16 +1,16 @@
-"""A data set: rows to train on, rows to test on, and where they come from."""
+"""A data set: rows to train on, to validate and to test on, and where they come from."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor
 
-from pyrolvm.core.errors import DataError
+from pyrolvm.core.errors import DataError, require_at_least, require_seed
 
 Kind: TypeAlias = Literal["continuous", "binary", "counts"]
 
@@ -30,6 +30,8 @@ class Dataset:
         image_shape: Shape of one row as an image, its product is D; None if rows are no images.
         train_labels: Class of each row, shape ``(N,)``, int64; never shown to a model.
         test_labels: The same for the rows held out, shape ``(M,)``.
+        valid: Rows to choose settings by, shape ``(V, D)``, float32; None if there are none.
+        valid_labels: Class of each of them, shape ``(V,)``.
         train_covariates: What a model takes beside each row, by the name of its argument, such as
             environments ``u`` of shape ``(N,)``; None if there is nothing.
         test_covariates: The same for the rows held out.
@@ -50,17 +52,18 @@ class Dataset:
     image_shape: tuple[int, ...] | None = None
     train_labels: Tensor | None = None
     test_labels: Tensor | None = None
+    valid: Tensor | None = None
+    valid_labels: Tensor | None = None
     train_covariates: Mapping[str, Tensor] | None = None
     test_covariates: Mapping[str, Tensor] | None = None
     train_codes: Tensor | None = None
     test_codes: Tensor | None = None
 
     def __post_init__(self) -> None:
-        self._check_rows("train", self.train)
-        self._check_labels("train", self.train, self.train_labels)
-        if self.test is not None:
-            self._check_rows("test", self.test)
-        self._check_labels("test", self.test, self.test_labels)
+        for part, (rows, labels) in self.parts.items():
+            if rows is not None:
+                self._check_rows(part, rows)
+            self._check_labels(part, rows, labels)
         for part, rows in (("train", self.train), ("test", self.test)):
             self._check_lengths(part, rows, f"{part}_covariates", f"{part}_codes")
         if self.image_shape is not None and prod(self.image_shape) != self.dim:
@@ -76,8 +79,53 @@ class Dataset:
 
     @property
     def size(self) -> int:
-        """Rows in all, for training and held out."""
-        return len(self.train) + (0 if self.test is None else len(self.test))
+        """Rows in all, for training, validation and testing."""
+        return sum(len(rows) for rows, _ in self.parts.values() if rows is not None)
+
+    @property
+    def parts(self) -> dict[str, tuple[Tensor | None, Tensor | None]]:
+        """Rows and labels of ``"train"``, ``"valid"`` and ``"test"``, None where there are no."""
+        return {
+            "train": (self.train, self.train_labels),
+            "valid": (self.valid, self.valid_labels),
+            "test": (self.test, self.test_labels),
+        }
+
+    def subset(self, size: int, *, seed: int = 0) -> Dataset:
+        """Some rows of each part, drawn without replacement: right for files sorted by class too.
+
+        Args:
+            size: Rows to keep of each part, at least 1; a part that has no more is kept whole.
+            seed: Of the draw; each part has its own.
+
+        Returns:
+            The smaller data set, rows in random order, labels with them.
+
+        Raises:
+            SettingError: If ``size`` is not positive, or no generator takes the seed.
+
+        Examples:
+            >>> rows = torch.arange(10.0)[:, None]
+            >>> data = Dataset("ten", rows, "counts", "a formula", "none", valid=rows)
+            >>> len(data.subset(4).train), len(data.subset(40).valid)
+            (4, 10)
+        """
+        require_at_least(1, size=size)
+        require_seed(seed)
+        generator = torch.Generator().manual_seed(seed)
+        chosen: dict[str, Any] = {}
+        for part, (rows, labels) in self.parts.items():
+            order = torch.randperm(0 if rows is None else len(rows), generator=generator)[:size]
+            chosen[part] = None if rows is None else rows[order]
+            chosen[f"{part}_labels"] = None if labels is None else labels[order]
+            if part != "valid":
+                codes = getattr(self, f"{part}_codes")
+                covariates = getattr(self, f"{part}_covariates")
+                chosen[f"{part}_codes"] = None if codes is None else codes[order]
+                chosen[f"{part}_covariates"] = covariates and {
+                    name: value[order] for name, value in covariates.items()
+                }
+        return replace(self, **chosen)
 
     @property
     def train_data(self) -> Tensor | dict[str, Tensor]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,8 @@ from pyrolvm.datasets.dataset import Dataset, kind_of
 
 SUFFIXES = (".npy", ".npz", ".csv")
 TRAIN_KEYS = ("x", "train")
+PARTS = ("train", "valid", "test")
+OTHER_KEYS = ("valid", "test", "labels_train", "labels_valid", "labels_test", "shape")
 
 
 def from_file(path: str | Path) -> Dataset:
@@ -28,10 +30,12 @@ def from_file(path: str | Path) -> Dataset:
 
     Args:
         path: ``.npy``: one array, rows first. ``.npz``: rows under ``x`` or ``train``, or the only
-            array there is; held-out rows under ``test``. ``.csv``: comma-separated numbers, one
-            row a line; a first line without any number is a header. Rows with more than one axis
-            become images. Bits packed by ``np.packbits(axis=1)`` need the keys ``packed`` (true)
-            and ``n_features``; a key ``shape`` gives the image shape. Values are not rescaled.
+            array there is; more rows under ``valid`` and ``test``; classes under
+            ``labels_train``, ``labels_valid`` and ``labels_test``. ``.csv``: comma-separated
+            numbers, one row a line; a first line without any number is a header. Rows with more
+            than one axis become images. Bits packed by ``np.packbits(axis=1)`` need the keys
+            ``packed`` (true) and ``n_features``; a key ``shape`` gives the image shape. Values are
+            not rescaled.
 
     Returns:
         Rows in float32; the kind (continuous, binary or counts) is read off the values.
@@ -46,17 +50,24 @@ def from_file(path: str | Path) -> Dataset:
             f"A data file must exist and end in {', '.join(SUFFIXES)}; {path} "
             f"{'ends in ' + repr(path.suffix) if path.is_file() else 'is no file'}."
         )
-    arrays = _read_csv(path) if path.suffix == ".csv" else _read_numpy(path)
+    arrays = _read_csv(path) if path.suffix == ".csv" else _chosen(path, read_numpy(path))
     row_shape = arrays["train"].shape[1:]
     sides = arrays.get("shape", row_shape if len(row_shape) > 1 else ())
-    train = _rows(path, "train", arrays["train"])
-    test = _rows(path, "test", arrays["test"]) if "test" in arrays else None
-    everything = train if test is None else torch.cat([train.flatten(), test.flatten()])
+    rows = {part: _rows(path, part, arrays[part]) for part in PARTS if part in arrays}
+    labels = {
+        part: torch.from_numpy(whole_labels(path, part, arrays[f"labels_{part}"]))
+        for part in PARTS
+        if f"labels_{part}" in arrays
+    }
     return Dataset(
         name=str(path),
-        train=train,
-        test=test,
-        kind=kind_of(everything),
+        train=rows["train"],
+        valid=rows.get("valid"),
+        test=rows.get("test"),
+        train_labels=labels.get("train"),
+        valid_labels=labels.get("valid"),
+        test_labels=labels.get("test"),
+        kind=kind_of(torch.cat([part.flatten() for part in rows.values()])),
         image_shape=tuple(int(side) for side in np.atleast_1d(sides)) or None,
         source=str(path.resolve()),
         licence="the owner's",
@@ -107,25 +118,36 @@ def _is_number(cell: str) -> bool:
     return True
 
 
-def _read_numpy(path: Path) -> dict[str, NDArray[Any]]:
+def read_numpy(path: Path, *, keys: Container[str] | None = None) -> dict[str, NDArray[Any]]:
+    """The arrays of a ``.npy`` or ``.npz`` file, never by pickle.
+
+    Args:
+        path: The file.
+        keys: Those of a ``.npz`` file to read; by default all.
+
+    Returns:
+        Arrays by key; that of a ``.npy`` file is called ``train``.
+
+    Raises:
+        DataError: If the file cannot be read, or holds Python objects.
+    """
     try:
         # NumPy leaves a file open that it fails to read.
         with path.open("rb") as file:
             loaded = np.load(file, allow_pickle=False)
             if isinstance(loaded, np.ndarray):
                 return {"train": loaded}
-            arrays = {key: loaded[key] for key in loaded.files}
+            return {key: loaded[key] for key in loaded.files if keys is None or key in keys}
     except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(
             f"{path} cannot be read as NumPy arrays of numbers: it is damaged or cut off, another "
             "kind of file, or holds Python objects, which would need pickle and are refused. "
             "Write it anew with numpy.save or numpy.savez."
         ) from error
-    return _chosen(path, arrays)
 
 
 def _chosen(path: Path, arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    """The arrays ``train``, and ``test`` and ``shape`` if there are such, bits unpacked."""
+    """The arrays ``train`` and :data:`OTHER_KEYS` as far as there are such, bits unpacked."""
     keys = [key for key in TRAIN_KEYS if key in arrays]
     if not keys and len(arrays) == 1:
         keys = list(arrays)
@@ -135,16 +157,41 @@ def _chosen(path: Path, arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray
             f"as the only array), but has {', '.join(map(repr, arrays)) or 'no key'}."
         )
     chosen = {"train": arrays[keys[0]]}
-    chosen.update({key: arrays[key] for key in ("test", "shape") if key in arrays})
-    if not np.any(arrays.get("packed", False)):
+    chosen.update({key: arrays[key] for key in OTHER_KEYS if key in arrays})
+    width = packed_width(path, arrays)
+    if width is None:
         return chosen
+    packed = {part: chosen[part] for part in PARTS if part in chosen}
+    return chosen | {part: unpacked(path, part, bits, width) for part, bits in packed.items()}
+
+
+def packed_width(path: Path, arrays: Mapping[str, NDArray[Any]]) -> int | None:
+    """Entries of a row of a file whose bits are packed; None if they are not.
+
+    Raises:
+        DataError: If they are packed, but the file does not say how many there are.
+    """
+    if not np.any(arrays.get("packed", False)):
+        return None
     if "n_features" not in arrays:
         raise DataError(
             f"{path} says that its bits are packed, and needs the key 'n_features' too."
         )
-    width = int(arrays["n_features"])
-    packed = {part: chosen[part] for part in ("train", "test") if part in chosen}
-    return chosen | {part: np.unpackbits(rows, axis=1)[:, :width] for part, rows in packed.items()}
+    return int(arrays["n_features"])
+
+
+def unpacked(path: Path, part: str, packed: NDArray[Any], width: int) -> NDArray[np.uint8]:
+    """Rows of 0 and 1 from bits that ``np.packbits(axis=1)`` packed.
+
+    Raises:
+        DataError: If they are no packed bits, or too few.
+    """
+    if packed.dtype != np.uint8 or packed.ndim != 2 or not 0 < width <= 8 * packed.shape[1]:
+        raise DataError(
+            f"{path} needs packed bits, {width} a row, as its {part} rows, but has an array of "
+            f"shape {packed.shape} and type {packed.dtype}."
+        )
+    return np.unpackbits(packed, axis=1)[:, :width]
 
 
 def _rows(path: Path, part: str, array: NDArray[Any]) -> Tensor:
@@ -161,3 +208,16 @@ def _rows(path: Path, part: str, array: NDArray[Any]) -> Tensor:
         raise DataError(f"{path} has no numbers: its {part} rows have the shape {array.shape}.")
     with np.errstate(over="ignore"):
         return torch.from_numpy(array.reshape(len(array), -1).astype(np.float32))
+
+
+def whole_labels(path: Path, part: str, array: NDArray[Any]) -> NDArray[np.int64]:
+    """Labels of one part of a file, in int64.
+
+    Raises:
+        DataError: If they are no whole numbers.
+    """
+    if array.dtype.kind not in "biu":
+        raise DataError(
+            f"{path} needs whole numbers as its {part} labels, but has the type {array.dtype}."
+        )
+    return array.astype(np.int64)

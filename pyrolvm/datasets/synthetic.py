@@ -125,7 +125,7 @@ def factor_loadings(latent_dim: int = 2, obs_dim: int = 8, *, seed: int = 0) -> 
     Returns:
         Independent standard normal entries, shape ``(D, L)``, float32.
     """
-    return torch.randn(obs_dim, latent_dim, generator=_stream(seed, 0))
+    return torch.randn(obs_dim, latent_dim, generator=random_stream(seed, 0))
 
 
 def gaussian_factors(
@@ -179,7 +179,7 @@ def _noisy(
         )
 
     def draw(count: int, stream: int) -> Tensor:
-        generator = _stream(seed, stream)
+        generator = random_stream(seed, stream)
         clean = rows(count, generator)
         return clean + noise_scale * torch.randn(clean.shape, generator=generator)
 
@@ -193,6 +193,14 @@ def _noisy(
     )
 
 
-def _stream(seed: int, stream: int) -> Generator:
-    """Random numbers for loadings (0), train (1) and test (2); seeds below 2**62 share none."""
+def random_stream(seed: int, stream: int) -> Generator:
+    """Random numbers of one purpose; streams of seeds below 2**62 share none.
+
+    Args:
+        seed: That of the data set.
+        stream: 0 for what the rows have in common (loadings), 1 for train, 2 for test.
+
+    Returns:
+        A generator of its own, at its start.
+    """
     return Generator().manual_seed((3 * seed + stream) % 2**64)

@@ -42,7 +42,8 @@ class Measured:
         evidence_method: How the evidence was obtained.
         khat: Shape ``(N,)``.
         ess: Effective draws, ``(N,)``.
-        bc2: Squared Bhattacharyya coefficient, ``(N,)``; None where the evidence is a bound.
+        bc2: Squared Bhattacharyya coefficient, ``(N,)``; None where the evidence is a bound from
+            the guide's own draws.
         tv: Total variation distance to the posterior, ``(N,)``; None where the evidence is a
             bound.
         sqrt_weight_ess: Self-normalised stand-in for ``bc2``, ``(N,)``.

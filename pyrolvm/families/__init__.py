@@ -3,6 +3,7 @@
 Amortized and per-datum guides choose λ; a family owns no weights.
 """
 
+from pyrolvm.families.bernoulli import Bernoulli
 from pyrolvm.families.diagonal import Diagonal
 from pyrolvm.families.family import Family
 from pyrolvm.families.flow import Flow
@@ -15,6 +16,7 @@ from pyrolvm.families.sign import Sign, SignedHalfNormals
 
 __all__ = [
     "FAMILIES",
+    "Bernoulli",
     "Diagonal",
     "Family",
     "Flow",

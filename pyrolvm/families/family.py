@@ -48,9 +48,12 @@ class Family(ABC):
 
     Attributes:
         name: The name that :func:`make_family` knows it by.
+        is_binary: Whether it is over vectors of zeros and ones, with one parameter a dimension,
+            instead of real vectors.
     """
 
     name: ClassVar[str]
+    is_binary: ClassVar[bool] = False
 
     def __init__(self, dim: int) -> None:
         self.dim = positive(dim, "dimension of the latent vector")

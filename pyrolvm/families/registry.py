@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 
 from pyrolvm.core.errors import SettingError, UnknownNameError
+from pyrolvm.families.bernoulli import Bernoulli
 from pyrolvm.families.diagonal import Diagonal
 from pyrolvm.families.family import Family
 from pyrolvm.families.flow import Flow
@@ -13,7 +14,7 @@ from pyrolvm.families.mixture import Mixture
 from pyrolvm.families.sign import Sign
 
 FAMILIES: dict[str, type[Family]] = {
-    family.name: family for family in (Diagonal, Full, Mixture, Flow, Sign)
+    family.name: family for family in (Diagonal, Full, Mixture, Flow, Sign, Bernoulli)
 }
 
 

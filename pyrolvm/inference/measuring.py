@@ -9,16 +9,32 @@ from typing import Any
 
 from torch import Tensor
 
-from pyrolvm.core import Data, Guide, Model, predictive, prior_predictive
+from pyrolvm.core import (
+    BinaryLayers,
+    BinaryRecognition,
+    Data,
+    Guide,
+    Model,
+    predictive,
+    prior_predictive,
+)
+from pyrolvm.core.pairing import offers
 from pyrolvm.core.randomness import own_randomness
 from pyrolvm.diagnostics import bhattacharyya_squared, sqrt_weight_ess, total_variation
 from pyrolvm.diagnostics.comparison_tree import Measured, kept_draws
-from pyrolvm.inference.evidence import Evidence, iwae_evidence
+from pyrolvm.inference.enumeration import can_enumerate, layer_sums
+from pyrolvm.inference.evidence import Evidence, iwae_evidence, many_particles_evidence
 from pyrolvm.inference.oracle import Oracles
 from pyrolvm.inference.scoring import num_parameters, score
 
 PREDICTIVE_DRAWS = 20
 PRIOR_DRAWS = 64
+EVIDENCE_FACTOR = 5
+"""Fresh draws that bound the evidence of binary layers, for each draw that scores the guide."""
+CHAIN_CELLS = 2**25
+"""Data times states over which the overlap of a chain of layers is summed."""
+JOINT_CELLS = 2**22
+"""The same for any other guide over binary layers, which is run at every joint state."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +68,7 @@ def measure(name: str, training: Training, oracles: Oracles) -> tuple[Measured, 
     exact = oracles.evidence(model)
     if exact is not None and not densities.factorises:
         exact = exact.of_all_data()
-    evidence = exact or iwae_evidence(weights, name)
+    evidence = exact or _bounded(name, oracles, weights, densities.factorises)
     kept = kept_draws(len(weights), weights.shape[1])
     family = getattr(guide, "family", None)
     cost = 1000 * training.seconds / scored.num_rows if is_per_datum(guide) else 0.0
@@ -68,7 +84,7 @@ def measure(name: str, training: Training, oracles: Oracles) -> tuple[Measured, 
         khat=found.khat,
         ess=found.ess,
         evidence_method=evidence.method,
-        bc2=None if exact is None else bhattacharyya_squared(weights, exact.value)[0],
+        bc2=_overlap(model, guide, scored, weights, evidence, densities.factorises),
         tv=None if exact is None else total_variation(weights, exact.value)[0],
         sqrt_weight_ess=sqrt_weight_ess(weights),
         ms_per_datum=found.ms_per_datum + cost,
@@ -83,6 +99,33 @@ def measure(name: str, training: Training, oracles: Oracles) -> tuple[Measured, 
         global_sites=densities.global_sites,
         extended_space=isinstance(guide, Guide) and guide.extended_space,
     ), evidence
+
+
+def _bounded(name: str, oracles: Oracles, weights: Tensor, factorises: bool) -> Evidence:
+    """Bound the evidence; for binary layers by many fresh draws, for the overlap's sake."""
+    model, guide = oracles.pairs[name]
+    settings = oracles.settings
+    if not (offers(model, BinaryLayers) and factorises):
+        return iwae_evidence(weights, name)
+    with own_randomness(settings.seed + 2):
+        return many_particles_evidence(
+            model, guide, oracles.scored, EVIDENCE_FACTOR * settings.num_particles, name
+        )
+
+
+def _overlap(
+    model: Any, guide: Any, scored: Data, weights: Tensor, evidence: Evidence, factorises: bool
+) -> Tensor | None:
+    """BC² of each datum, exact for small binary layers; None where only these draws bound p(x)."""
+    x = scored.only
+    if factorises and x is not None and can_enumerate(model, guide):
+        sums = layer_sums(model, guide)
+        limit = CHAIN_CELLS if offers(guide, BinaryRecognition) else JOINT_CELLS
+        if sums.num_states * len(x) <= limit:
+            return sums.overlap(x.double())
+    if evidence.is_bound and not (factorises and offers(model, BinaryLayers)):
+        return None
+    return bhattacharyya_squared(weights, evidence.value)[0]
 
 
 def _first(number: int, draws: Tensor) -> Tensor:
@@ -114,10 +157,16 @@ def with_evidence(
             log_evidence=best.value,
             log_evidence_error=best.standard_error,
             evidence_method=best.method,
+            bc2=None if each.bc2 is None else _rescaled(each.bc2, each.log_evidence, best.value),
         )
         for name, each in measured.items()
     }
     return shared, best.method, True
+
+
+def _rescaled(bc2: Tensor, before: Tensor, now: Tensor) -> Tensor:
+    """Overlap with the posterior once the evidence, which it is divided by, is another."""
+    return bc2 * (before - now).exp()
 
 
 def _amortizes_nothing(guide: Any) -> bool:

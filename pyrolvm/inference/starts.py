@@ -58,7 +58,7 @@ class Starts:
             ]
             if offers(model, HasPosterior):
                 starts.append(family.from_draws(self._posterior_draws(model, x)).to(dtype))
-        if isinstance(model, Model):
+        if isinstance(model, Model) and not family.is_binary:
             starts.append(self._from_modes(model, x, family).to(dtype))
         return starts or [family.initial.to(x.device, dtype).expand(len(x), -1)]
 

@@ -16,10 +16,11 @@ import math
 
 import torch
 from jaxtyping import Float
-from pyro.distributions import Bernoulli, TorchDistribution
+from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 
 from pyrolvm.core.errors import require_at_least
+from pyrolvm.nn.binary_units import BinaryUnits
 
 INITIAL_BIAS = -1.0
 """Log odds of every unit before training, but for the small weights: units start mostly off."""
@@ -29,12 +30,12 @@ class BernoulliLayer(nn.Module):
     """Log odds of independent binary units, given a vector.
 
     Weights start uniform in ±√(6 / (in + out)) / in, far smaller than usual, so that before
-    training the units hardly depend on their input.
+    training the units hardly depend on their input; tanh layers start as any new layers do.
 
     Args:
         in_dim: Width of the input.
         dim: Number of units.
-        num_deterministic: Tanh layers in between, each as wide as the mean of the two.
+        num_deterministic: Tanh layers in between, each as wide as the mean of the two, rounded up.
 
     Raises:
         SettingError: If a number is out of range.
@@ -63,9 +64,33 @@ class BernoulliLayer(nn.Module):
         return units(self(inputs))
 
 
+class BernoulliTop(nn.Module):
+    """Log odds of independent binary units, given nothing; they start mostly off.
+
+    Args:
+        dim: Number of units.
+
+    Raises:
+        SettingError: If it is not positive.
+
+    >>> BernoulliTop(2)()
+    Parameter containing:
+    tensor([-1., -1.], requires_grad=True)
+    """
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        require_at_least(1, dim=dim)
+        self.logits = nn.Parameter(torch.full((dim,), INITIAL_BIAS))
+
+    def forward(self, above: Tensor | None = None) -> Float[Tensor, " dim"]:
+        """Return log odds; there is nothing above to read."""
+        return self.logits
+
+
 def units(logits: Float[Tensor, "*batch dim"]) -> TorchDistribution:
     """Return independent binary units of these log odds, as one event."""
-    return Bernoulli(logits=logits).to_event(1)
+    return BinaryUnits(logits=logits).to_event(1)
 
 
 def initialised(layer: nn.Linear) -> nn.Linear:

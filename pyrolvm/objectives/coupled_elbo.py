@@ -25,13 +25,13 @@ from pyrolvm.objectives.particle_objective import ParticleObjective, Particles
 
 
 class CoupledELBO(ParticleObjective):
-    r"""The bound's K-sample estimate, with one local gradient for each site and none through draws.
+    r"""The bound's K-sample estimate, with a local gradient at each site and none through draws.
 
-    With :math:`\tilde w_k \propto w_k^{1 - \alpha}` normalised over the draws of a datum, the model
-    follows :math:`\sum_k \tilde w_k \nabla \log p(x, z_k)` and the guide
-    :math:`\tfrac{\alpha}{1 - \alpha} \sum_k (\tilde w_k - \tfrac1K) \nabla \log q(z_k \mid x)`. The
-    1/K is a control variate: it leaves the mean as it is and cuts the noise. At finite K the bound
-    is too low, by O(1/K), and so is its gradient biased.
+    With :math:`\tilde w_k \propto w_k^{1 - \alpha}` normalised over the draws of a datum, the
+    model follows :math:`\sum_k \tilde w_k \nabla \log p(x, z_k)` and the guide
+    :math:`\tfrac{\alpha}{1 - \alpha} \sum_k (\tilde w_k - \tfrac1K) \nabla \log q(z_k \mid x)`.
+    The 1/K is a control variate: it leaves the mean as it is and cuts the noise. At finite K the
+    bound is too low, by O(1/K), and its gradient biased by as much.
 
     Args:
         num_particles: Draws K of the guide for each datum and step, at least 2.
@@ -63,7 +63,7 @@ class CoupledELBO(ParticleObjective):
                 "The limit at 1 is the ELBO (LeaveOneOutELBO), that at 0 the importance-weighted "
                 "bound (IWAE, VIMCO)."
             )
-        self.alpha, self.control_variate = alpha, control_variate
+        self.alpha, self.control_variate = float(alpha), bool(control_variate)
 
     def __repr__(self) -> str:
         return (

@@ -3,14 +3,17 @@ r"""The base of objectives that weigh several draws of the guide for each datum 
 .. math:: w_{kn} = \frac{p(x_n, z_{kn})}{q(z_{kn} \mid x_n)}, \qquad k = 1, \dots, K
 
 Every datum has K weights of its own. Masked data weigh nothing, a subsampled plate scales the
-loss and not the weights.
+loss and not the weights. An objective says what its loss is worth for each datum, and gives a
+surrogate whose gradient is the one to follow.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -19,12 +22,11 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
 from pyrolvm.core import sites
-from pyrolvm.core.data import Arguments, CallArguments
+from pyrolvm.core.data import CallArguments
 from pyrolvm.core.errors import FactorisationError, SettingError
-from pyrolvm.core.matching import run_once
-from pyrolvm.core.randomness import own_randomness
 from pyrolvm.core.tracing import PairTrace, run_pair, run_vectorised
-from pyrolvm.core.vectorising import particle_dim
+from pyrolvm.objectives.forward_kl import forward_kl
+from pyrolvm.objectives.pair_layout import PairLayout
 
 
 @dataclass(frozen=True)
@@ -34,11 +36,14 @@ class Particles:
     Args:
         log_joint: log p(x, z) in nats, shape ``(K, N)``.
         log_guide: log q(z | x) in nats, shape ``(K, N)``.
+        log_score: The part of ``log_guide`` from sites through whose draws no gradient passes
+            (discrete ones), shape ``(K, N)``; their gradients go by the score function.
         scale: Size of the whole data set over that of the rows at hand.
     """
 
     log_joint: Tensor
     log_guide: Tensor
+    log_score: Tensor
     scale: float
 
     @property
@@ -68,16 +73,23 @@ class ParticleObjective(ABC):
     """Why fewer do not do; a sentence for the error."""
 
     holds_draws = True
-    """Whether draws are constants, so that no gradient passes through them."""
+    """Whether all draws are constants, so that no gradient passes through any of them."""
+
+    sleep_phi = 0.0
+    """Weight of the guide's fit to dreams, pairs (x, z) drawn from the model; 0 for none."""
 
     def __init__(self, num_particles: int) -> None:
-        if not isinstance(num_particles, int) or num_particles < self.fewest:
+        whole = isinstance(num_particles, Integral) and not isinstance(num_particles, bool)
+        if not whole or num_particles < self.fewest:
             raise SettingError(
                 f"{type(self).__name__} needs num_particles to be a whole number of at least "
                 f"{self.fewest}, but it is {num_particles!r}. {self.why_fewest}".rstrip()
             )
-        self.num_particles = num_particles
-        self._layout = _Layout()
+        self.num_particles = int(num_particles)
+        self._layout = PairLayout()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(num_particles={self.num_particles})"
 
     def __call__(
         self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any
@@ -95,11 +107,18 @@ class ParticleObjective(ABC):
 
         Raises:
             FactorisationError: If a plate is subsampled although a latent site lies outside it.
-            SiteError: If the sites of model and guide do not match.
+            SiteError: If the sites of model and guide do not match, or the guide has a point mass
+                where a density is wanted.
         """
         particles = self.particles(model, guide, args, kwargs)
-        value, surrogate = self.value(particles), self.surrogate(particles)
-        return particles.scale * (value.detach() + surrogate - surrogate.detach()).sum()
+        value = self.value(particles).detach()
+        if not torch.is_grad_enabled():
+            return particles.scale * value.sum()
+        loss = particles.scale * _with_gradient(value, self.surrogate(particles)).sum()
+        if self.sleep_phi:
+            dreams = self.sleep_phi * forward_kl(model, guide, *args, **kwargs)
+            loss = _with_gradient(loss, loss + dreams)
+        return loss
 
     @abstractmethod
     def value(self, particles: Particles) -> Float[Tensor, " data"]:
@@ -117,14 +136,15 @@ class ParticleObjective(ABC):
         kwargs: Mapping[str, Any],
     ) -> Particles:
         """Draw particles and score them."""
-        drawn: Callable[..., Any] = _Detached()(guide) if self.holds_draws else guide
         given = CallArguments(args, kwargs)
         dim, outside = self._layout.of(model, guide, given)
-        if dim is not None:
-            runs = [run_vectorised(model, drawn, given, self.num_particles, dim)]
-        else:
-            runs = [run_pair(model, drawn, given)]
-            runs += [run_pair(model, drawn, given, runs[0]) for _ in range(self.num_particles - 1)]
+        with _Detached() if self.holds_draws else nullcontext():
+            if dim is not None:
+                runs = [run_vectorised(model, guide, given, self.num_particles, dim)]
+            else:
+                runs = [run_pair(model, guide, given)]
+                more = range(self.num_particles - 1)
+                runs += [run_pair(model, guide, given, runs[0]) for _ in more]
         scale = _subsampling(runs[0])
         if outside and scale != 1:
             raise FactorisationError(
@@ -132,51 +152,57 @@ class ParticleObjective(ABC):
                 "data, because this lies outside the plate 'data', but the plate is subsampled. "
                 "Run it on all rows, or move the site into the plate."
             )
-        joint = [
-            _sum((*run.latents().values(), *run.observed().values()), run, outside) for run in runs
-        ]
-        guides = [_sum(tuple(run.guide_sites().values()), run, outside) for run in runs]
-        return Particles(torch.cat(joint), torch.cat(guides), scale)
-
-
-class _Layout:
-    """How a pair is laid out, found out in its first step."""
-
-    def __init__(self) -> None:
-        self._pair: tuple[Any, Any] | None = None
-        self._found: tuple[int | None, tuple[str, ...]] = (None, ())
-
-    def of(
-        self, model: Callable[..., Any], guide: Callable[..., Any], given: Arguments
-    ) -> tuple[int | None, tuple[str, ...]]:
-        """Return the dimension for the plate of particles, and the sites outside ``"data"``."""
-        if self._pair is None or self._pair[0] is not model or self._pair[1] is not guide:
-            with torch.no_grad(), own_randomness():
-                alone = run_once(model, guide, given)
-                outside = tuple(dict.fromkeys(_outside(alone)))
-                self._found = particle_dim(model, guide, given, alone), outside
-            self._pair = (model, guide)
-        return self._found
+        parts = [_scored(run, not outside) for run in runs]
+        log_joint, log_guide, log_score = (torch.cat(each) for each in zip(*parts, strict=True))
+        return Particles(log_joint, log_guide, log_score, scale)
 
 
 class _Detached(Messenger):
-    """Makes every draw a constant as it is drawn, so that later sites see a constant too."""
+    """Makes every draw a constant as it is drawn, so that later sites see a constant too.
+
+    It has to stand around a trace: Pyro lets the outer of two handlers see a finished site first.
+    """
 
     def _pyro_post_sample(self, msg: Any) -> None:
         if isinstance(msg["value"], Tensor) and not msg["is_observed"]:
             msg["value"] = msg["value"].detach()
 
 
-def _outside(pair: PairTrace) -> Iterator[str]:
-    return (name for name, site in pair.all_sites() if sites.data_dim(site) is None)
+def _with_gradient(value: Tensor, surrogate: Tensor) -> Tensor:
+    """Give a value the gradient of a surrogate."""
+    return value.detach() + (surrogate - surrogate.detach())
 
 
-def _sum(
-    found: tuple[dict[str, Any], ...], run: PairTrace, outside: tuple[str, ...]
-) -> Float[Tensor, "particle data"]:
-    """Sum of the sites' log densities, shape ``(K, N)``, or ``(K, 1)`` for global sites."""
-    densities = [sites.log_density(site, run.particle_dim, not outside) for site in found]
-    return sum(densities[1:], densities[0])
+def _scored(run: PairTrace, per_datum: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Score one run: log joint, log guide, and that part of it which goes by the score function.
+
+    Args:
+        run: One run of a pair.
+        per_datum: Whether every site of the pair lies in the data plate.
+
+    Returns:
+        Shape ``(K, N)`` each, ``(K, 1)`` where ``per_datum`` is false.
+    """
+
+    def densities(found: Iterable[dict[str, Any]]) -> list[Tensor]:
+        return [sites.log_density(site, run.particle_dim, per_datum) for site in found]
+
+    joint = densities((*run.latents().values(), *run.observed().values()))
+    drawn = run.guide_sites().values()
+    parts = densities(drawn)
+    by_score = [
+        part
+        for site, part in zip(drawn, parts, strict=True)
+        if not (site["is_observed"] or site["fn"].has_rsample)
+    ]
+    log_guide = _total(parts)
+    if len(by_score) == len(parts):
+        return _total(joint), log_guide, log_guide
+    return _total(joint), log_guide, _total([torch.zeros_like(log_guide), *by_score])
+
+
+def _total(parts: list[Tensor]) -> Tensor:
+    return sum(parts[1:], parts[0])
 
 
 def _subsampling(run: PairTrace) -> float:

@@ -107,7 +107,7 @@ class SVILoop:
                     latest = self.losses[-50:]
                     text = f"loss {sum(latest) / len(latest):.3f} nats"
                     bar.set_postfix_str(text, refresh=False)
-                self._watch()
+                self._watch(is_last=done == steps)
                 last = done == steps or self.stopped
                 self._observe(is_due=last or done % self.observe_every == 0)
                 if done % every == 0 or last or interrupted():
@@ -150,14 +150,15 @@ class SVILoop:
             f"state.{kept} {mend}"
         ) from error
 
-    def _watch(self) -> None:
-        """Stop, with the best state, where the loss has not fallen for too long."""
+    def _watch(self, is_last: bool) -> None:
+        """Stop where the loss has not fallen for too long; end with the best state."""
         step = len(self.losses)
-        if self.patience is None or step % self.patience.INTERVAL:
+        if self.patience is None or not (is_last or step % self.patience.INTERVAL == 0):
             return
-        if self.patience.ran_out(step, self._watched_loss(), self.state):
+        ran_out = self.patience.ran_out(step, self._watched_loss(), self.state)
+        if ran_out or (is_last and self.patience.best_state):
             load_program_state(self.model, self.guide, self.patience.best_state, "the best state")
-            self.stopped = True
+        self.stopped = ran_out
 
     def _observe(self, is_due: bool) -> None:
         if self.observer is not None and is_due:
@@ -166,7 +167,8 @@ class SVILoop:
 
     def _watched_loss(self) -> float:
         if self.validation is None:
-            return sum(self.losses[-Patience.INTERVAL :]) / Patience.INTERVAL
+            recent = self.losses[-Patience.INTERVAL :]
+            return sum(recent) / len(recent)
         with torch.no_grad(), own_randomness(self.seed):
             self._statistics.remember()
             total = self.svi.evaluate_loss(*self.validation.args, **self.validation.named)

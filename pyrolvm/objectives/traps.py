@@ -16,12 +16,19 @@ from pyrolvm.core.data import Data
 from pyrolvm.core.errors import SettingError
 from pyrolvm.core.tracing import PairTrace
 from pyrolvm.objectives.layerwise_elbo import LayerwiseELBO
+from pyrolvm.objectives.particle_objective import ParticleObjective
 from pyrolvm.objectives.rate_weights import number, unequal_to_one
 from pyrolvm.objectives.site_rates import refuse_one_sided_scales, site_weight
 from pyrolvm.objectives.top_down import require_top_down, split_obstacle
 
-IMPORTANCE_WEIGHTED = (RenyiELBO, ReweightedWakeSleep, TraceTailAdaptive_ELBO, TraceTMC_ELBO)
-"""Objectives of Pyro that average or order importance weights."""
+IMPORTANCE_WEIGHTED = (
+    RenyiELBO,
+    ReweightedWakeSleep,
+    TraceTailAdaptive_ELBO,
+    TraceTMC_ELBO,
+    ParticleObjective,
+)
+"""Objectives that average, order or compare importance weights; the first four are Pyro's."""
 
 
 def refuse_traps(model: Any, guide: Any, loss: Any, pair: PairTrace, batch: Data) -> None:
@@ -38,7 +45,7 @@ def refuse_traps(model: Any, guide: Any, loss: Any, pair: PairTrace, batch: Data
         SiteError: If a latent site is scaled in one of the two programs only.
         IncompatiblePairError: If the objective takes closed-form KLs, or weighs layers, and the
             guide is not drawn from the top down.
-        SettingError: If importance weights are to be averaged under weights of rates.
+        SettingError: If an objective takes importance weights under weights of rates.
     """
     refuse_one_sided_scales(pair)
     if isinstance(loss, IMPORTANCE_WEIGHTED):
@@ -64,10 +71,25 @@ def _refuse_weights(guide: Any, loss: Any, pair: PairTrace) -> None:
     }
     if weights:
         raise SettingError(
-            f"{type(loss).__name__} averages importance weights, which is a bound of nothing once "
+            f"{type(loss).__name__} takes importance weights, and is a bound of nothing once "
             f"rates are weighed, but here they are: {weights}. Train with LayerwiseELBO, or with "
             "all rate_weights 1."
         )
+
+
+def draws_discrete(pair: PairTrace) -> bool:
+    """Whether a guide draws discrete latents, whose gradient is a score function's alone.
+
+    Args:
+        pair: One run of both programs.
+
+    Returns:
+        False also where a latent site is scaled, as objectives that compare draws refuse that.
+    """
+    drawn, latents = pair.guide_sites(), pair.latents()
+    laws = [drawn[name]["fn"] for name in latents if name in drawn]
+    discrete = any(not law.has_rsample and law.support.is_discrete for law in laws)
+    return discrete and all(map(_plain, latents.values()))
 
 
 def refuse_tempered(pair: PairTrace) -> None:

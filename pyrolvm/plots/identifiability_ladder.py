@@ -35,6 +35,8 @@ FLOOR = -1.0
 """Agreement below which a figure stands at the edge."""
 ROW, FRAME = 0.62, 1.0
 """Heights of a rung and of legend and axis, inches."""
+HALF = 0.5
+"""Share of the full width up to which the label of the axis takes two lines."""
 SPREAD = 0.3
 """Half the height, in rungs, over which models are spread."""
 
@@ -70,7 +72,7 @@ def identifiability_ladder(
         offsets = SPREAD * np.linspace(1, -1, len(pairs)) if len(pairs) > 1 else [0.0]
         for index, (frame, offset) in enumerate(zip(pairs.values(), offsets, strict=True)):
             _draw_model(axes, index, frame, rungs, float(offset), look)
-        _finish(axes, rungs, look)
+        _finish(axes, rungs, look, width)
         handles = _legend(list(pairs), look)
         draw_legend(figure, handles, legend_rows(handles, width))
     return figure
@@ -112,7 +114,7 @@ def _draw_model(
                   markeredgecolor=look.paper, clip_on=False)  # fmt: skip
 
 
-def _finish(axes: Axes, rungs: Sequence[str], look: Theme) -> None:
+def _finish(axes: Axes, rungs: Sequence[str], look: Theme, width: float) -> None:
     dress(axes, look, grid="x")
     axes.set_xlim(FLOOR, 1.03)
     axes.set_ylim(-0.6, len(rungs) - 0.4)
@@ -121,7 +123,8 @@ def _finish(axes: Axes, rungs: Sequence[str], look: Theme) -> None:
     axes.axvline(1.0, color=look.muted, linewidth=0.9)
     for height in range(1, len(rungs)):
         axes.axhline(height - 0.5, color=look.faint, linewidth=0.7)
-    axes.set_xlabel("agreement of the codes of two runs (1: equal; left edge: below −1)")
+    gap = " " if width > HALF * WIDE else "\n"
+    axes.set_xlabel(f"agreement of the codes of two runs{gap}(1: equal; left edge: below −1)")
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}".replace("-", "−"))
 
 

@@ -52,13 +52,20 @@ CAPTION = (
     "intervals, large marks medians; triangles at the left edge lie below −1."
 )
 RUNGS = {
+    "raw_r2": "raw R²",
     "signed_correlation": "signed corr.",
+    "sign_r2": "R², signs",
     "mcc": "MCC",
+    "mcc_spearman": "MCC, ranks",
     "orthogonal_r2": "R², rotation",
     "affine_r2": "R², affine",
     "nonlinear_r2": "R², smooth",
 }
-"""Columns of the ladder beside raw R²."""
+"""Columns of the table of the ladder."""
+SHOWN = ("model", "check", "runs", "bound, nats", "raw R²", "MCC", "truth: raw R²")
+"""Columns that the terminal shows."""
+LEVELS = {"none": "not at all", "strong": "strongly"}
+"""How far a model is identified, in words."""
 
 
 def write_identifiability(study: IdentifiabilityStudy, path: str | Path | None = None) -> Path:
@@ -99,20 +106,28 @@ def ladder_figure(
 
 
 def agreement_table(study: IdentifiabilityStudy) -> TextTable:
-    """The table of the page: theory, bounds, the ladder, the truth."""
+    """The table of the page: theory, bounds, agreement as it stands beside MCC, the truth."""
     headers = (
-        "model", "check", "left open", "runs", "bound, nats", "raw R²", *RUNGS.values(),
-        "truth: raw R²", "truth: MCC", "R-hat", "s a run",
+        "model", "check", "left open", "runs", "bound, nats", "raw R²", "MCC", "truth: raw R²",
+        "truth: MCC", "R-hat", "s a run",
     )  # fmt: skip
     rows = tuple(_row(dict(row)) for _, row in study.frame.iterrows())
     return TextTable("What theory says, and what runs do", headers, rows, 3)
 
 
+def ladder_table(study: IdentifiabilityStudy) -> TextTable:
+    """The table of all rungs."""
+    rows = tuple(
+        (name(row), *agreement_cells(row, tuple(RUNGS)))
+        for row in (dict(row) for _, row in study.frame.iterrows())
+    )
+    return TextTable("The whole ladder", ("model", *RUNGS.values()), rows, 1)
+
+
 def short_table(study: IdentifiabilityStudy) -> TextTable:
-    """What the terminal shows: theory, and agreement as it stands beside MCC."""
+    """What the terminal shows."""
     table = agreement_table(study)
-    shown = [table.headers.index(h) for h in ("model", "check", "runs", "bound, nats", "raw R²",
-                                              "MCC", "R², affine", "truth: raw R²")]  # fmt: skip
+    shown = [i for i, header in enumerate(table.headers) if header in SHOWN]
     rows = tuple(tuple(row[i] for i in shown) for row in table.rows)
     title = f"{table.title}: mean over pairs of runs / lowest pair [95 % interval]"
     return TextTable(title, tuple(table.headers[i] for i in shown), rows, 2)
@@ -121,12 +136,12 @@ def short_table(study: IdentifiabilityStudy) -> TextTable:
 def _row(row: dict[str, Any]) -> tuple[str, ...]:
     return (
         name(row),
-        row["level"] + (f", then {row['rule']}" if row["rule"] else ""),
+        LEVELS.get(row["level"], row["level"]) + (f", then {row['rule']}" if row["rule"] else ""),
         row["symmetries"] or "nothing",
         f"{row['used']} of {row['runs']}",
         f"{fixed(row['bound_best'], 3)} … {fixed(row['bound_worst'], 3)}",
         _raw(row),
-        *agreement_cells(row, tuple(RUNGS)),
+        *agreement_cells(row, ("mcc",)),
         _known(row, "truth_raw_r2", 3),
         _known(row, "truth_mcc", 3),
         _known(row, "rhat_median", 2),
@@ -180,6 +195,7 @@ def _render(study: IdentifiabilityStudy) -> str:
         notes=notes(study),
         pictures=[_picture(study, key) for key in FIGURES if _drawable(study, key)],
         agreement=agreement_table(study),
+        ladder=ladder_table(study),
         runs=_runs_table(study),
     )
 

@@ -27,7 +27,8 @@ def headline(study: IdentifiabilityStudy) -> str:
         return "Only one kind of model was run, so that there is nothing to compare."
     if wrong or unclear:
         named = "; ".join(
-            f"{name(row)} (lowest raw R² {_two(row['raw_r2_min'])})" for row in [*wrong, *unclear]
+            f"{name(row)} (lowest raw R² {_three(row['raw_r2_min'])})"
+            for row in [*wrong, *unclear]
         )
         return (
             f"Runs do not all do what theory says of their model: it fails or is not clear for "
@@ -37,7 +38,7 @@ def headline(study: IdentifiabilityStudy) -> str:
     return (
         "Where the model leaves no symmetry open, all runs give an observation the same code, as "
         f"it stands (lowest raw R² of two runs over {len(strong)} models: "
-        f"{_two(min(row['raw_r2_min'] for row in strong))}); where it leaves one open, they do "
+        f"{_three(min(row['raw_r2_min'] for row in strong))}); where it leaves one open, they do "
         f"not (highest mean raw R² over {len(weak)} models: "
         f"{_two(max(row['raw_r2_mean'] for row in weak))}), however well they fit, and however "
         f"high their MCC (up to {_three(max(row['mcc_min'] for row in weak))})."
@@ -126,8 +127,8 @@ def _flows(study: IdentifiabilityStudy, rows: Mapping[str, Row]) -> str:
         f"Flows: held-out log likelihoods of all {len(runs)} runs {equal} (they lie within "
         f"{_three(spread)} nats; up to {EQUAL_LIKELIHOOD:g} counts as equal). Two runs of the "
         f"triangular map agree with a raw R² of at least {_three(one['raw_r2_min'])}, those of "
-        f"the generic flow with {_two(other['raw_r2_mean'])} on average. The best affine map "
-        f"leaves R² at {_two(other['affine_r2_min'])}: the mismatch is not merely linear."
+        f"the generic flow with {_two(other['raw_r2_mean'])} on average; the best affine map "
+        f"brings some of these no closer than {_two(other['affine_r2_min'])}."
     )
 
 
@@ -176,8 +177,8 @@ def _surface(rows: Mapping[str, Row]) -> str:
         "Surface: two of eight outputs as anchors are enough. Runs of the triangular VAE agree "
         f"with a raw R² of at least {_three(triangular['raw_r2_min'])}, those of a plain VAE with "
         f"{_two(plain['raw_r2_mean'])} on average (after a rotation: at least "
-        f"{_two(plain['orthogonal_r2_min'])}). What is fixed may cost a bound: the best runs "
-        f"reach {_two(triangular['bound_best'])} and {_two(plain['bound_best'])} nats."
+        f"{_two(plain['orthogonal_r2_min'])}). The best bounds are "
+        f"{_two(triangular['bound_best'])} and {_two(plain['bound_best'])} nats."
     )
 
 

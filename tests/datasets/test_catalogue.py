@@ -13,8 +13,9 @@ def test_description_agrees_with_the_data(row):
     assert data.name == row.name
     assert data.size == row.rows
     assert data.dim == row.dim
+    assert data.kind == row.kind
+    assert data.licence == row.licence
     assert data.source
-    assert data.licence
 
 
 def test_describe_lists_every_name():

@@ -1,9 +1,6 @@
-import functools
 import gzip
 import hashlib
 import importlib
-import threading
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +14,6 @@ from pyrolvm.datasets import fashion_mnist, fetch
 module = importlib.import_module("pyrolvm.datasets.fashion_mnist")
 
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
-
-
-class QuietHandler(SimpleHTTPRequestHandler):
-    def log_message(self, *args):
-        pass
 
 
 def images(count, seed):
@@ -59,15 +51,8 @@ def cache(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def server(published, monkeypatch):
-    handler = functools.partial(QuietHandler, directory=str(published))
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as http:
-        thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        monkeypatch.setattr(module, "BASE_URL", f"http://127.0.0.1:{http.server_port}/")
-        yield http
-        http.shutdown()
-        thread.join()
+def server(published, serve, monkeypatch):
+    monkeypatch.setattr(module, "BASE_URL", serve(published))
 
 
 @pytest.fixture

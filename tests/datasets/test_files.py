@@ -92,6 +92,32 @@ class TestNpz:
         with pytest.raises(DataError, match="n_features"):
             from_file(saved(tmp_path / "a.npz", train=np.zeros((2, 1), np.uint8), packed=True))
 
+    def test_validation_rows_and_labels_are_found(self, tmp_path):
+        arrays = {"valid": ROWS[:2], "test": ROWS[1:], "labels_train": np.array([3, 1, 2], "u1")}
+        data = from_file(
+            saved(tmp_path / "a.npz", train=ROWS, labels_valid=np.array([1, 0]), **arrays)
+        )
+        assert data.valid.shape == (2, 2)
+        assert data.train_labels.tolist() == [3, 1, 2]
+        assert data.valid_labels.tolist() == [1, 0]
+        assert data.test_labels is None
+
+    def test_labels_that_are_no_whole_numbers_are_refused(self, tmp_path):
+        with pytest.raises(DataError, match=r"a\.npz needs whole numbers as its train labels"):
+            from_file(
+                saved(tmp_path / "a.npz", train=ROWS, labels_train=np.array(["a", "b", "c"]))
+            )
+
+    @pytest.mark.parametrize(
+        "changes",
+        [{"n_features": 12}, {"n_features": 0}, {"train": np.zeros((2, 1))}],
+        ids=["too-many", "none", "no-bytes"],
+    )
+    def test_bits_that_cannot_be_unpacked_are_refused(self, changes, tmp_path):
+        arrays = {"train": np.zeros((2, 1), np.uint8), "packed": True, "n_features": 8}
+        with pytest.raises(DataError, match=r"a\.npz needs packed bits"):
+            from_file(saved(tmp_path / "a.npz", **(arrays | changes)))
+
     @pytest.mark.parametrize("keys", [("a", "b"), ("x", "train"), ()])
     def test_file_that_does_not_say_which_rows_is_refused(self, keys, tmp_path):
         with pytest.raises(DataError, match=r"a\.npz needs its rows under one of the keys 'x'"):

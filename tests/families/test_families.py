@@ -1,4 +1,4 @@
-"""Facts that hold for every family, and the numerics of each."""
+"""Facts that hold for every family of real vectors, and the numerics of each."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from pyrolvm.families import (
 from pyrolvm.families.planar_flow import MARGIN, invert_level
 from pyrolvm.families.triangular import colour, raw_of_scale_tril, scale_tril, whiten
 
-NAMES = sorted(FAMILIES)
+NAMES = sorted(name for name, family in FAMILIES.items() if not family.is_binary)
 EXACT = ["diagonal", "full", "mixture", "sign"]
 PATHWISE = [name for name in NAMES if name != "sign"]
 

@@ -21,6 +21,8 @@ from pyrolvm.guides import Amortized
 from pyrolvm.models import LinearGaussian
 from pyrolvm.testing import GuideContract
 
+REAL_FAMILIES = sorted(name for name, family in FAMILIES.items() if not family.is_binary)
+
 
 class TestAmortized(GuideContract):
     def make_model(self) -> LinearGaussian:
@@ -29,7 +31,7 @@ class TestAmortized(GuideContract):
     def make(self, model: Any) -> Guide:
         return Amortized(model, family="full", hidden=(8,))
 
-    @pytest.mark.parametrize("family", sorted(FAMILIES))
+    @pytest.mark.parametrize("family", REAL_FAMILIES)
     def test_starts_near_the_standard_normal(self, family: str) -> None:
         guide = Amortized(self.make_model(), family=family)
         with torch.no_grad():
@@ -37,7 +39,7 @@ class TestAmortized(GuideContract):
         assert z.mean(0).abs().max() < 0.1
         assert (z.std(0) - 1).abs().max() < 0.15
 
-    @pytest.mark.parametrize("family", sorted(FAMILIES))
+    @pytest.mark.parametrize("family", REAL_FAMILIES)
     def test_every_family_trains_under_plain_pyro(self, family: str) -> None:
         model = self.make_model().eval().requires_grad_(False)
         x = model(size=64)

@@ -14,7 +14,7 @@ from torch.testing import assert_close
 from pyrolvm.core import log_densities
 from pyrolvm.core.errors import SettingError
 from pyrolvm.guides import BottomUp, Layerwise
-from pyrolvm.models import HierarchicalLinearGaussian, HierarchicalVAE
+from pyrolvm.models import HierarchicalLinearGaussian, HierarchicalVAE, SigmoidBeliefNetwork
 from pyrolvm.nn.gaussian_head import SCALE_FLOOR
 from pyrolvm.testing import GuideContract
 
@@ -50,6 +50,14 @@ class TestImages(TestTwoLayers):
 class TestCategoricalTop(TestTwoLayers):
     def make_model(self) -> HierarchicalVAE:
         return HierarchicalVAE((3, 4), obs_dim=4, hidden=(6,), top="categorical")
+
+
+class TestBinaryLayers(GuideContract):
+    def make_model(self) -> SigmoidBeliefNetwork:
+        return SigmoidBeliefNetwork((4, 3, 2), obs_dim=5)
+
+    def make(self, model: Any) -> BottomUp:
+        return BottomUp(model, hidden=(6,))
 
 
 @pytest.fixture(autouse=True)

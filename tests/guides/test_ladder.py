@@ -12,10 +12,10 @@ from pyro.infer import Trace_ELBO
 from torch import Tensor
 from torch.testing import assert_close
 
-from pyrolvm.core import UnknownNameError, log_densities
+from pyrolvm.core import IncompatiblePairError, UnknownNameError, log_densities, serves
 from pyrolvm.guides import Ladder
 from pyrolvm.guides.ladder import merged
-from pyrolvm.models import HierarchicalLinearGaussian, HierarchicalVAE
+from pyrolvm.models import HierarchicalLinearGaussian, HierarchicalVAE, SigmoidBeliefNetwork
 from pyrolvm.nn.one_hot import StraightThroughOneHot
 from pyrolvm.testing import GuideContract
 
@@ -191,3 +191,13 @@ def test_unknown_layers_are_refused() -> None:
         guide.layer_posterior("z_0", {}, torch.zeros(1, 4))
     with pytest.raises(UnknownNameError, match="rate_weights 'z_3'"):
         Ladder(HierarchicalVAE((3, 2), 4), rate_weights={"z_3": Tensor([1.0])})
+
+
+def test_layers_of_zeros_and_ones_have_no_precisions_to_add() -> None:
+    model = SigmoidBeliefNetwork((3, 2), obs_dim=4)
+    assert not serves(Ladder, model)
+    with pytest.raises(
+        IncompatiblePairError, match=r"precisions of Gaussian .* BottomUp"
+    ) as found:
+        Ladder(model)
+    assert "'z_2' of SigmoidBeliefNetwork is of zeros and ones" in str(found.value)

@@ -5,14 +5,17 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import pyro
 import pytest
 import torch
 from pyro import poutine
+from pyro.distributions import Bernoulli, Normal, Poisson, TorchDistribution
 from pyro.infer import SVI, Trace_ELBO
 from pyro.optim import PyroOptim
 from torch import Tensor
 from torch.testing import assert_close
 
+import pyrolvm as lvm
 from pyrolvm.core import (
     IncompatiblePairError,
     UnknownNameError,
@@ -21,7 +24,12 @@ from pyrolvm.core import (
 )
 from pyrolvm.core.errors import SettingError
 from pyrolvm.guides import Amortized, Ladder, Layerwise
-from pyrolvm.models import VAE, HierarchicalLinearGaussian, HierarchicalVAE
+from pyrolvm.models import (
+    VAE,
+    HierarchicalLinearGaussian,
+    HierarchicalVAE,
+    SigmoidBeliefNetwork,
+)
 from pyrolvm.nn.gaussian_head import SCALE_FLOOR
 from pyrolvm.testing import GuideContract
 
@@ -57,6 +65,14 @@ class TestImages(TestTwoLayers):
 class TestCategoricalTop(TestTwoLayers):
     def make_model(self) -> HierarchicalVAE:
         return HierarchicalVAE((3, 4), obs_dim=4, hidden=(6,), top="categorical")
+
+
+class TestBinaryLayers(GuideContract):
+    def make_model(self) -> SigmoidBeliefNetwork:
+        return SigmoidBeliefNetwork((4, 3, 2), obs_dim=5)
+
+    def make(self, model: Any) -> Layerwise:
+        return Layerwise(model, hidden=(6,))
 
 
 class TestOptimal(GuideContract):
@@ -275,3 +291,55 @@ class TestOptimum:
             Layerwise.optimal(HierarchicalVAE((3, 2), 4))
         with pytest.raises(SettingError, match="positive rate_weights, but that of 'z_2' is 0"):
             Layerwise.optimal(HierarchicalLinearGaussian(), {"z_2": 0.0})
+
+
+class Mixed:
+    """A user's own hierarchy: binary causes over a real layer."""
+
+    latent_sites = ("z_2", "z_1")
+    layer_dims = {"z_2": 2, "z_1": 3}  # noqa: RUF012 - as a user would write it
+    obs_dim = 3
+
+    def __init__(self, top: TorchDistribution) -> None:
+        self.top = top
+
+    def layer_prior(self, site: str, above: Any) -> TorchDistribution:
+        if site == "z_2":
+            return self.top
+        loc = above["z_2"].sum(-1, keepdim=True)
+        return Normal(loc.expand(*loc.shape[:-1], 3), 1.0).to_event(1)
+
+    def layer_likelihood(self, latents: Any) -> TorchDistribution:
+        return Normal(latents["z_1"], 0.5).to_event(1)
+
+    def __call__(self, x: Tensor) -> None:
+        with pyro.plate("data", len(x), dim=-1):
+            latents: dict[str, Tensor] = {}
+            for site in self.latent_sites:
+                latents[site] = pyro.sample(site, self.layer_prior(site, latents))
+            pyro.sample("x", self.layer_likelihood(latents), obs=x)
+
+
+def test_each_layer_gets_a_law_over_the_values_of_its_prior() -> None:
+    model = Mixed(Bernoulli(torch.full((2,), 0.4)).to_event(1))
+    guide = Layerwise(model, hidden=(6,))
+    assert guide.layer_values == {"z_2": "binary", "z_1": "real"}
+    x = torch.randn(8, 3)
+    draws = guide(x)
+    assert set(draws["z_2"].unique().tolist()) <= {0.0, 1.0}
+    assert draws["z_1"].unique().numel() == 24
+    assert log_densities(model, guide, x, num_particles=4).log_weights.isfinite().all()
+
+
+def test_layers_of_other_counts_are_refused() -> None:
+    model = Mixed(Poisson(torch.ones(2)).to_event(1))
+    with pytest.raises(IncompatiblePairError, match=r"the layer 'z_2' of Mixed .* a Poisson"):
+        Layerwise(model)
+
+
+def test_rates_of_binary_layers_can_be_weighed() -> None:
+    model = SigmoidBeliefNetwork((4, 2), obs_dim=5)
+    guide = Layerwise(model, rate_weights={"z_1": 0.5}, hidden=(6,))
+    fitted = lvm.fit(model, guide, model(size=40), steps=20, progress=False)
+    assert fitted.rate_history is not None
+    assert fitted.losses.isfinite().all()

@@ -18,6 +18,8 @@ from pyrolvm.guides import Amortized, Exact, PerDatum
 from pyrolvm.models import LinearGaussian
 from pyrolvm.testing import GuideContract
 
+REAL_FAMILIES = sorted(name for name, family in FAMILIES.items() if not family.is_binary)
+
 
 class TestPerDatum(GuideContract):
     def make_model(self) -> LinearGaussian:
@@ -26,7 +28,7 @@ class TestPerDatum(GuideContract):
     def make(self, model: Any) -> Guide:
         return PerDatum(model, family="full")
 
-    @pytest.mark.parametrize("family", sorted(FAMILIES))
+    @pytest.mark.parametrize("family", REAL_FAMILIES)
     def test_starts_from_the_encoder(self, family: str) -> None:
         amortized = Amortized(self.make_model(), family=family)
         x = torch.randn(6, 4)

@@ -8,9 +8,12 @@ from pyro.infer.autoguide import AutoMultivariateNormal
 
 import pyrolvm as lvm
 from pyrolvm import guides, models
-from pyrolvm.core import Data
-from pyrolvm.inference import Oracles, OracleSettings
+from pyrolvm.core import Data, log_densities
+from pyrolvm.inference import Oracles, OracleSettings, iwae_evidence
+from pyrolvm.inference.enumeration import layer_sums
+from pyrolvm.inference.evidence import many_particles_evidence
 from pyrolvm.inference.measuring import Training, measure
+from tests.inference.pstar.nets import random_pair
 
 
 def test_kept_draws_do_not_hold_the_others_in_memory(monkeypatch):
@@ -33,3 +36,54 @@ def test_a_guide_over_the_whole_data_set_meets_the_evidence_of_all_data(model):
     each = lvm.diagnose(model, guides.Amortized(model), x).frame.iloc[0]
     assert found.log_evidence == pytest.approx(3 * each.log_evidence, abs=1e-6)
     assert found.gap > 0
+
+
+class TestBinaryLayers:
+    """BC² is exact where sums are, and rests on fresh draws elsewhere."""
+
+    @pytest.fixture
+    def pair(self):
+        return random_pair((3, 2), 4)
+
+    def test_small_nets_have_the_overlap_of_sums(self, pair):
+        model, guide = pair
+        x = model(size=20).detach()
+        found = lvm.diagnose(model, guide, x, num_particles=10)
+        frame = found.frame.iloc[0]
+        overlap = layer_sums(model, guide).overlap(x)
+        assert frame.evidence_method == "enumerated"
+        assert frame.bc2 == pytest.approx(overlap.mean().item(), abs=1e-12)
+        assert frame.bc2_se == pytest.approx(overlap.std().item() / 20**0.5, abs=1e-12)
+
+    def test_others_rest_on_the_tightest_bound(self, pair, monkeypatch):
+        model, good = pair
+        weak = guides.HelmholtzCoupled(model).double()
+        x = model(size=30).detach()
+        exact = {n: layer_sums(model, g).overlap(x) for n, g in (("good", good), ("weak", weak))}
+        for module in ("measuring", "evidence"):
+            name = f"pyrolvm.inference.{module}.can_enumerate"
+            monkeypatch.setattr(name, lambda model, guide=None: False)
+        found = lvm.compare(
+            model, {"good": good, "weak": weak}, x, test=x, train="nothing", num_particles=2000,
+            oracle_steps=0, progress=False,
+        )  # fmt: skip
+        assert found.tree.attrs["evidence_is_bound"] == 1
+        assert set(found.frame.evidence_method) <= {"iwae (K=10000, good)", "iwae (K=10000, weak)"}
+        for name, overlap in exact.items():
+            assert found.frame.loc[name].bc2 == pytest.approx(overlap.mean().item(), rel=0.05)
+        assert "≤" in str(found)
+
+    def test_many_particles_in_parts_are_one_bound(self, pair, monkeypatch):
+        model, guide = pair
+        x = model(size=5).detach()
+        monkeypatch.setattr("pyrolvm.inference.evidence.PARTICLES_TIMES_DATA", 5 * 300)
+        found = many_particles_evidence(model, guide, x, 20_000, "mine")
+        truth = layer_sums(model).log_evidence(x)
+        assert found.method == "iwae (K=20000, mine)"
+        assert found.is_bound
+        assert ((found.value - truth).abs() < 5 * found.standard_error).all()
+        weights = log_densities(model, guide, x, num_particles=20_000).log_weights
+        at_once = iwae_evidence(weights, "mine")
+        torch.testing.assert_close(
+            found.standard_error, at_once.standard_error, rtol=0.5, atol=1e-3
+        )

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from pyrolvm.identifiability import check
 from pyrolvm.inference.agreement_report import TRUTH, RunsAgreement
 from pyrolvm.inference.run_codes import run_codes
 from pyrolvm.inference.runs_agreement import compare_runs
@@ -55,7 +54,7 @@ def measured(cell: Cell, world: World, runs: Sequence[Run], settings: StudySetti
     )
     return Measured(
         {"cell": cell.key, "experiment": cell.experiment, "title": cell.title}
-        | _theory(cell, runs[0].model)
+        | _theory(cell, agreement)
         | _bounds(agreement)
         | _agreement(agreement)
         | {"seconds": sum(run.seconds for run in runs) / len(runs)},
@@ -65,9 +64,10 @@ def measured(cell: Cell, world: World, runs: Sequence[Run], settings: StudySetti
     )
 
 
-def _theory(cell: Cell, model: Any) -> dict[str, Any]:
-    """What ``check`` says, and whether it means that runs agree as they stand."""
-    report = check(model)
+def _theory(cell: Cell, agreement: RunsAgreement) -> dict[str, Any]:
+    """What ``check`` says of the best run, and whether it means that runs agree as they stand."""
+    report = agreement.check
+    assert report is not None
     rule = SIGN_RULE if cell.turns else ""
     return {
         "level": report.level,
@@ -87,7 +87,6 @@ def _bounds(agreement: RunsAgreement) -> dict[str, Any]:
         "bound_best": used[0],
         "bound_worst_used": used[-1],
         "bound_worst": agreement.runs[-1].elbo.value,
-        "sentence": agreement.sentence,
         "kind": agreement.kind,
     }
 

@@ -64,7 +64,7 @@ class StudySettings:
     surface_rows: int = 4000
     test_rows: int = 1000
     num_draws: int = 100
-    num_resamples: int = 50
+    num_resamples: int = 100
     num_distances: int = 16
     slack: float = 0.5
     seed: int = 0
