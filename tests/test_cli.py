@@ -210,6 +210,10 @@ def test_a_file_of_ones_own_is_data_too(capsys, tmp_path):
         (["study", "rate-plane", "--grid", "1"], ["grid", "2", "1"]),
         (["study", "rate-plane", "--jobs", "2"], ["--grid", "--network"]),
         (["study", "folding", "--grid", "3"], ["--grid", "rate-plane"]),
+        (["study", "identifiable"], ["'identifiable'", "Did you mean 'identifiability'"]),
+        (["study", "identifiability", "--data", "circle"], ["its own data", "'circle'"]),
+        (["study", "identifiability", "--size", "tiny"], ["'tiny'", "smoke"]),
+        (["study", "identifiability", "--jobs", "2"], ["--size and --out only"]),
         (["comparee"], ["comparee"]),
     ],
 )

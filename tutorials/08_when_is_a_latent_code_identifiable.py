@@ -47,8 +47,8 @@ for model in (
     print(f"{report.model:14} {report.level:34} {'; '.join(report.symmetries) or 'nothing open'}")
 
 # %% [markdown]
-# The report also says which tasks have one answer all the same. Clustering survives a rotation,
-# reading single coordinates does not:
+# The report also says which tasks have one answer all the same. Where only signs are open,
+# clustering still has one, and reading single coordinates has not:
 
 # %%
 print(check(models.AnchoredIVAE(zero_means, obs_dim=4), task="clustering").task)
@@ -134,7 +134,8 @@ print(f"MCC {mcc(z, z_hat):.3f}, raw R² {raw_r2(z, z_hat):.3f}")
 # ## One sign, and a rule for it
 #
 # A leaky-ReLU curve that never meets itself, with z ~ N(0, 1), leaves a single symmetry: z → −z.
-# Its posterior is exact. A convention, cov(x_1, z) > 0, removes what is left.
+# Its posterior is exact. A convention, cov(x_1, z) > 0, removes what is left. A run whose log p(x)
+# is lower agrees less: that is training, not identifiability.
 
 # %%
 x = wave(100 if smoke else 1000, seed=0).train

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from pyrolvm.report.identifiability_words import (
     headline,
     name,
     notes,
+    titles,
 )
 from pyrolvm.report.page import Picture, data_uri, pixels, style
 from pyrolvm.report.templates import render
@@ -100,8 +100,8 @@ def ladder_figure(
         theme: ``"light"`` or ``"dark"``.
         width: Inches.
     """
-    titles = {row["cell"]: name(row) for _, row in study.frame.iterrows()}
-    frames = {titles[cell]: study.ladders[cell] for cell in _drawable(study, key)}
+    named = titles(study)
+    frames = {named[cell]: study.ladders[cell] for cell in _drawable(study, key)}
     return identifiability_ladder(frames, theme, width=width)
 
 
@@ -162,7 +162,7 @@ def _known(row: dict[str, Any], key: str, decimals: int) -> str:
 
 
 def _runs_table(study: IdentifiabilityStudy) -> TextTable:
-    names = {row["cell"]: name(row) for _, row in study.frame.iterrows()}
+    names = titles(study)
     rows = tuple(
         (
             names[run["cell"]],
@@ -202,21 +202,23 @@ def _render(study: IdentifiabilityStudy) -> str:
 
 def _picture(study: IdentifiabilityStudy, key: str) -> Picture:
     drawn = {look: ladder_figure(study, key, theme, width) for look, theme, width in LOOKS}
-    shown = ", ".join(_titles(study, _drawable(study, key)))
+    named = titles(study)
+    shown = ", ".join(named[cell] for cell in _drawable(study, key))
     alternative = f"Agreement of pairs of runs on each rung of the ladder, for: {shown}."
     sources = {look: data_uri(figure) for look, figure in drawn.items()}
     return Picture(key, FIGURES[key][1], CAPTION, alternative, sources, *pixels(drawn["light"]))
 
 
-def _titles(study: IdentifiabilityStudy, cells: Sequence[str]) -> list[str]:
-    titles = {row["cell"]: name(row) for _, row in study.frame.iterrows()}
-    return [titles[cell] for cell in cells]
-
-
 def _facts(study: IdentifiabilityStudy) -> list[tuple[str, str]]:
     kinds = [EXPERIMENTS[key] for key in dict.fromkeys(study.frame["experiment"])]
+    sizes = study.settings
     return [
         ("models", f"{len(study.frame)}, {len(study.runs)} runs"),
         ("data", "; ".join(kinds)),
-        ("compared", f"codes of {study.settings.test_rows:,} held-out rows"),
+        (
+            "steps",
+            f"{sizes.flow_steps:,} (flows), {sizes.elbo_steps:,} (ELBO), {sizes.curve_steps:,} "
+            "(curve)",
+        ),
+        ("compared", f"codes of {sizes.test_rows:,} held-out rows"),
     ]

@@ -8,7 +8,7 @@ from typing import Any
 
 from pyrolvm.identifiability.rungs import AGREE
 from pyrolvm.plots.quantities import MISSING, fixed
-from pyrolvm.studies.identifiability import EXPERIMENTS, IdentifiabilityStudy
+from pyrolvm.studies.identifiability import IdentifiabilityStudy
 
 DIFFER = 0.5
 """Mean raw R² below which runs plainly do not agree."""
@@ -36,8 +36,8 @@ def headline(study: IdentifiabilityStudy) -> str:
             "it holds."
         )
     return (
-        "Where the model leaves no symmetry open, all runs give an observation the same code, as "
-        f"it stands (lowest raw R² of two runs over {len(strong)} models: "
+        "Where the model leaves no symmetry open, its best runs give an observation the same "
+        f"code, as it stands (lowest raw R² of two runs over {len(strong)} models: "
         f"{_three(min(row['raw_r2_min'] for row in strong))}); where it leaves one open, they do "
         f"not (highest mean raw R² over {len(weak)} models: "
         f"{_two(max(row['raw_r2_mean'] for row in weak))}), however well they fit, and however "
@@ -73,11 +73,11 @@ def notes(study: IdentifiabilityStudy) -> list[str]:
         "rung at which runs agree names what the model leaves open.",
         "MCC pairs coordinates in their best order and takes absolute correlations: it is blind "
         "to sign, permutation and scale, and so cannot see most of what sets these models apart.",
-        f"Runs are ranked by their bound on held-out rows. {_count(failed, 'run')} fell more than "
-        f"{settings.slack:g} nats behind the best of its model and counts as a failure of "
-        f"optimisation, which says nothing of identifiability; {_count(left_out, 'run')} more "
-        f"did not belong to the best {settings.best}. Bounds compare runs of one model, and "
-        "models of the same data.",
+        "Runs are ranked by their bound on held-out rows. One that is more than "
+        f"{settings.slack:g} nats behind the best of its model counts as a failure of "
+        f"optimisation, which says nothing of identifiability: {failed or 'none'} of "
+        f"{len(study.runs)} did; {left_out or 'no'} more did not belong to the best "
+        f"{settings.best}. Bounds compare runs of one model, and models of the same data.",
         "R-hat with runs as chains means something only where one code is right. It asks for more "
         "than equal codes: for differences well below the posterior's own width, which is small "
         "here, and of a guide that is itself an approximation."
@@ -100,6 +100,11 @@ def agrees(row: Row) -> bool:
 def name(row: Row) -> str:
     """A cell as a reader calls it, also apart from its experiment."""
     return f"{row['title']} on the surface" if row["cell"] == "surface-vae" else str(row["title"])
+
+
+def titles(study: IdentifiabilityStudy) -> dict[str, str]:
+    """What a reader calls each cell, by its key."""
+    return {row["cell"]: name(row) for row in _rows(study)}
 
 
 def _split(study: IdentifiabilityStudy) -> tuple[list[Row], list[Row]]:
@@ -148,10 +153,12 @@ def _environments(rows: Mapping[str, Row]) -> str:
         for row in weak
     )
     truth = min(row["truth_raw_r2"] for row in fixed_ones)
+    high = min(row["mcc_mean"] for row in [*fixed_ones, *weak]) >= AGREE
+    blind = " MCC cannot tell these models apart." if high else ""
     return (
         f"Environments: with fixed priors the best runs agree with a raw R² of at least "
         f"{_three(least)} (with the true codes: {_two(truth)}). On average over pairs it is, for "
-        f"the others: {others}. MCC cannot tell these models apart."
+        f"the others: {others}.{blind}"
     )
 
 
@@ -160,10 +167,13 @@ def _curve(rows: Mapping[str, Row]) -> str:
     if found is None:
         return ""
     before, after = found
+    signs = before["sign_r2_min"] >= AGREE
+    one = "agree" if signs else "do not agree, even"
+    two = "agree" if agrees(after) else "do not agree"
     return (
-        "Curve: the exact posterior means of a one-to-one leaky-ReLU network agree up to their "
+        f"Curve: the exact posterior means of a one-to-one leaky-ReLU network {one} up to their "
         f"sign (lowest R² after sign flips {_three(before['sign_r2_min'])}, raw "
-        f"{_two(before['raw_r2_min'])}). One convention, {after['rule']}, and they agree as they "
+        f"{_two(before['raw_r2_min'])}). With one convention, {after['rule']}, they {two} as they "
         f"stand (lowest raw R² {_three(after['raw_r2_min'])})."
     )
 
@@ -173,8 +183,9 @@ def _surface(rows: Mapping[str, Row]) -> str:
     if found is None:
         return ""
     plain, triangular = found
+    enough = "are enough" if agrees(triangular) else "were not enough"
     return (
-        "Surface: two of eight outputs as anchors are enough. Runs of the triangular VAE agree "
+        f"Surface: two of eight outputs as anchors {enough}. Runs of the triangular VAE agree "
         f"with a raw R² of at least {_three(triangular['raw_r2_min'])}, those of a plain VAE with "
         f"{_two(plain['raw_r2_mean'])} on average (after a rotation: at least "
         f"{_two(plain['orthogonal_r2_min'])}). The best bounds are "
@@ -193,15 +204,6 @@ def agreement_cells(row: Row, metrics: Sequence[str]) -> tuple[str, ...]:
     if not row["used"] > 1:
         return (MISSING,) * len(metrics)
     return tuple(f"{_three(row[f'{m}_mean'])} / {_three(row[f'{m}_min'])}" for m in metrics)
-
-
-def experiment(row: Row) -> str:
-    """What a cell observes."""
-    return EXPERIMENTS[row["experiment"]]
-
-
-def _count(count: int, noun: str) -> str:
-    return f"{count or 'No'} {noun}{'' if count == 1 or not count else 's'}"
 
 
 def _two(value: float) -> str:

@@ -10,6 +10,7 @@ from pyrolvm.core.errors import DataError
 from pyrolvm.identifiability import LADDER
 from pyrolvm.plots import identifiability_ladder
 from pyrolvm.plots.identifiability_ladder import WORDS
+from pyrolvm.plots.theme import NARROW, WIDE
 
 
 def frame_of(raw, *, used=True):
@@ -35,6 +36,14 @@ def test_it_draws_a_rung_for_each_figure_and_a_mark_for_each_model(theme):
     assert lowest[0] == -1.0
     assert lowest[-1] == pytest.approx(0.98)
     assert "<" in {line.get_marker() for line in axes.lines}
+
+
+def test_the_label_of_the_axis_takes_two_lines_on_a_phone():
+    labels = [
+        identifiability_ladder({"a": frame_of(0.5)}, width=width).axes[0].get_xlabel()
+        for width in (WIDE, NARROW)
+    ]
+    assert [label.count("\n") for label in labels] == [0, 1]
 
 
 def test_every_figure_of_the_ladder_has_words():

@@ -15,7 +15,9 @@ def test_it_leaves_a_page_figures_and_all_runs(tmp_path):
     assert list(study.frame["cell"]) == [cell.key for cell in CELLS]
     assert len(list(tmp_path.glob("cells/*/run-*.safetensors"))) == 2 * len(CELLS)
     assert len(list(tmp_path.glob("figures/*.svg"))) == 2
-    assert {"frame.csv", "runs.csv", "study.json"} <= {each.name for each in tmp_path.iterdir()}
+    assert {"frame.csv", "runs.csv", "identifiability.json"} <= {
+        each.name for each in tmp_path.iterdir()
+    }
 
 
 def test_sizes_grow():
@@ -24,6 +26,6 @@ def test_sizes_grow():
 
 
 def test_an_unknown_size_is_refused(tmp_path):
-    with pytest.raises(UnknownNameError, match="'tiny'.*smoke"):
+    with pytest.raises(UnknownNameError, match=r"'tiny'.*smoke"):
         run("tiny", tmp_path)
     assert not list(tmp_path.iterdir())

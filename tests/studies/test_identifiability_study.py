@@ -27,6 +27,17 @@ def curves(tmp_path_factory):
     return run_identifiability(out=folder, settings=SMALL, cells=BOTH_CURVES, progress=False)
 
 
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    """The default size; minutes."""
+    return run_identifiability(out=tmp_path_factory.mktemp("default"), progress=False)
+
+
+@pytest.fixture(scope="module")
+def rows(study):
+    return study.frame.set_index("cell")
+
+
 class TestData:
     def test_the_surface_starts_with_a_triangular_map_of_the_true_codes(self):
         world = data.surface(StudySettings(test_rows=2000))
@@ -128,7 +139,7 @@ def test_best_runs_are_compared_and_all_are_listed(curves):
 
 
 def test_an_unknown_cell_is_refused_before_a_folder_is_made(tmp_path):
-    with pytest.raises(SettingError, match="triangular-map.*'curved'"):
+    with pytest.raises(SettingError, match=r"triangular-map.*'curved'"):
         run_identifiability(out=tmp_path / "new", settings=SMALL, cells=["curved"])
     assert not (tmp_path / "new").exists()
 
@@ -137,3 +148,37 @@ def test_an_unknown_cell_is_refused_before_a_folder_is_made(tmp_path):
 def test_settings_that_cannot_be_compared_are_refused_before_training(wrong):
     with pytest.raises(SettingError, match=next(iter(wrong))):
         StudySettings(**wrong)
+
+
+@pytest.mark.slow
+class TestClaims:
+    """What the README and the page say of the default size."""
+
+    def test_flows_fit_equally_well_and_only_triangular_ones_agree(self, study, rows):
+        flows = study.runs[study.runs["cell"].isin(["triangular-map", "generic-flow"])]
+        assert len(flows) == 8
+        assert flows["bound"].max() - flows["bound"].min() <= 0.02
+        assert flows["seconds"].sum() < 120
+        assert rows.loc["triangular-map", "raw_r2_min"] >= 0.99
+        assert rows.loc["generic-flow", "raw_r2_mean"] < 0.5
+
+    @pytest.mark.parametrize("cell", ["fixed-prior", "fixed-prior-warm-start"])
+    def test_the_best_runs_with_fixed_priors_agree(self, rows, cell):
+        assert rows.loc[cell, "used"] == 4
+        assert rows.loc[cell, "raw_r2_min"] >= 0.97
+        assert rows.loc[cell, "level"] == "strong"
+
+    @pytest.mark.parametrize("cell", ["vae", "learned-prior", "fixed-prior-centred"])
+    def test_the_others_do_not_and_mcc_does_not_see_it(self, rows, cell):
+        assert rows.loc[cell, "raw_r2_mean"] < 0.5
+        assert rows.loc[cell, "mcc_min"] > 0.95
+
+    def test_one_sign_is_open_and_a_rule_fixes_it(self, rows):
+        assert rows.loc["curve", "raw_r2_min"] < 0.5
+        assert rows.loc["curve", "sign_r2_min"] >= 0.97
+        assert rows.loc["curve-sign", "raw_r2_min"] >= 0.97
+
+    def test_two_anchors_of_eight_outputs_are_enough(self, rows):
+        assert rows.loc["triangular-vae", "raw_r2_min"] >= 0.95
+        assert rows.loc["surface-vae", "raw_r2_mean"] < 0.5
+        assert rows.loc["surface-vae", "orthogonal_r2_min"] >= 0.95

@@ -2,7 +2,7 @@
 
 .. code-block:: text
 
-    study.json                              sizes that all cells share
+    identifiability.json                    sizes that all cells share
     cells/<key>/run-<seed>.safetensors      weights of a trained pair
     cells/<key>/codes.safetensors           codes of the rows held out, by run, and the true ones
     cells/<key>/ladder.csv                  agreement of all pairs of runs
@@ -34,7 +34,7 @@ from pyrolvm.studies.identifiability.worlds import StudySettings, World
 if TYPE_CHECKING:
     import pandas as pd
 
-RECORD, FRAME, RUNS = "study.json", "frame.csv", "runs.csv"
+RECORD, FRAME, RUNS = "identifiability.json", "frame.csv", "runs.csv"
 KIND = "identifiability"
 
 

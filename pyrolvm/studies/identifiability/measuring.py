@@ -97,7 +97,7 @@ def _agreement(agreement: RunsAgreement) -> dict[str, Any]:
     used = agreement.frame[agreement.frame["used"]]
     pairs, against = used[used["run_a"] != TRUTH], used[used["run_a"] == TRUTH]
     for metric, part in pairs.groupby("metric", sort=False):
-        lowest = part.loc[part["value"].idxmin()]
+        lowest = part.sort_values("value").iloc[0]
         found[f"{metric}_mean"] = float(part["value"].mean())
         for end, column in (("min", "value"), ("low", "low"), ("high", "high")):
             found[f"{metric}_{end}"] = float(lowest[column])
