@@ -20,6 +20,9 @@ from pyrolvm.core.errors import SettingError, require_at_least, require_seed
 from pyrolvm.core.randomness import own_randomness
 from pyrolvm.fit import Fit, beside_model, fit
 
+OWN = {"seed": "seeds", "checkpoint": "folder"}
+"""Arguments of ``fit`` that differ between starts, and what gives them."""
+
 
 @dataclass(frozen=True)
 class Restarts:
@@ -81,7 +84,8 @@ def fit_restarts(
         The fits, best first.
 
     Raises:
-        SettingError: If there is no seed, or one comes twice.
+        SettingError: If there is no seed, one comes twice, or ``seed`` or ``checkpoint`` is given,
+            which each start has of its own.
         TypeError: If :func:`pyrolvm.fit` does not take an option.
 
     >>> from pyrolvm import guides, models
@@ -96,6 +100,12 @@ def fit_restarts(
     if not chosen or len(set(chosen)) < len(chosen):
         raise SettingError(f"seeds should be different whole numbers, but they are {chosen}.")
     require_at_least(1, num_particles=num_particles)
+    for name, instead in OWN.items():
+        if name in fit_options:
+            raise SettingError(
+                f"Every start has a {name} of its own, so that fit_restarts takes no {name}=. "
+                f"Pass {instead}=."
+            )
     scored = Data.of(data if validation is None else validation)
     found: list[tuple[float, Fit]] = []
     for seed in chosen:

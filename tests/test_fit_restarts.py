@@ -98,3 +98,9 @@ def test_what_makes_no_sense_is_refused():
     wrong = {**observations(), "u": torch.full((30,), 2)}
     with pytest.raises(DataError, match="label 2"):
         lvm.fit_restarts(make, wrong, **QUIET)
+
+
+@pytest.mark.parametrize(("name", "instead"), [("seed", "seeds="), ("checkpoint", "folder=")])
+def test_what_every_start_has_of_its_own_is_refused(name, instead):
+    with pytest.raises(SettingError, match=instead):
+        lvm.fit_restarts(lambda seed: None, torch.zeros(4, 2), **{name: 3})

@@ -14,6 +14,7 @@ References:
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -32,7 +33,7 @@ from pyrolvm.identifiability import groups
 from pyrolvm.identifiability.conditional import check_environments
 from pyrolvm.identifiability.groups import SymmetryGroup
 from pyrolvm.identifiability.injective_generator import is_injective
-from pyrolvm.identifiability.prior_law import HasPrior, PriorLaw, noise_learns, prior_law
+from pyrolvm.identifiability.prior_law import HasPrior, PriorLaw, noise_of, prior_law
 from pyrolvm.identifiability.report import IdentifiabilityReport
 from pyrolvm.identifiability.tasks import verdict
 
@@ -70,13 +71,33 @@ def check(model: Any, task: str | None = None) -> IdentifiabilityReport:
             f"{getattr(model, '__name__', type(model).__name__)} does not say that it has one. "
             "Check the layers of a hierarchy one by one."
         )
-    report = _without_task(model)
-    if noise_learns(model, model.latent_dim):
-        warning = "The noise is learned, and the argument takes it as known: pin it."
-        report = dataclasses.replace(report, warnings=(*report.warnings, warning))
+    report = _with_noise(model, _without_task(model))
     if task is not None:
         report = dataclasses.replace(report, task=verdict(task, report.group))
     return report
+
+
+def _with_noise(model: Any, report: IdentifiabilityReport) -> IdentifiabilityReport:
+    """Take learned noise into account: it may trade against the generator.
+
+    A generator from fewer latents than outputs fills no volume. If two of them explained x with
+    unequal noise of one scale, the noiseless outputs of one would be those of the other with noise
+    added, which does fill it. So such a scale is identified, and others need not be.
+    """
+    noise, group = noise_of(model), report.group
+    if noise == "known":
+        return report
+    if noise == "one scale" and model.obs_dim > model.latent_dim:
+        warning = (
+            "The noise is learned. As one scale for more outputs than latents it is identified "
+            "too, but only as far as data show that g(z) fills no volume: pin it if you can."
+        )
+    else:
+        warning = "The noise is learned, and the argument takes it as known: pin it."
+        if report.level != "none":
+            trade = "maps between generators that leave unequal parts of x to the noise"
+            group = groups.anything((*report.symmetries, trade))
+    return dataclasses.replace(report, group=group, warnings=(*report.warnings, warning))
 
 
 def _without_task(model: Any) -> IdentifiabilityReport:
@@ -97,8 +118,10 @@ def _without_task(model: Any) -> IdentifiabilityReport:
 
 def _triangular(model: Any) -> IdentifiabilityReport:
     directions = "increasing" if all(s > 0 for s in model.signature) else "of given direction"
-    head = f"the first {model.latent_dim} outputs are a triangular map, each {directions} in its z"
-    if model.prior_is_fixed:
+    anchors = getattr(model, "anchors", None)
+    which = f"the first {model.latent_dim} outputs" if anchors is None else _outputs(anchors)
+    head = f"{which} are a triangular map, each {directions} in its z"
+    if _has_fixed_prior(model):
         condition = f"{head}, and the prior is fixed: such a map between two laws is unique"
         return _report(model, condition, groups.identity())
     sentence = "increasing maps of each coordinate, which a learned independent prior can follow"
@@ -114,9 +137,21 @@ def _triangular(model: Any) -> IdentifiabilityReport:
     )
 
 
+def _outputs(anchors: Sequence[int]) -> str:
+    """Name outputs in their order, counted from 1 as the coordinates of z are."""
+    names = ", ".join(f"x_{anchor + 1}" for anchor in anchors)
+    return f"the anchor outputs {names} (anchors={tuple(anchors)})"
+
+
+def _has_fixed_prior(model: Any) -> bool:
+    """Whether a model says that its prior is given, and no gradient says otherwise."""
+    learns = offers(model, HasPrior) and prior_law(model).learns
+    return bool(model.prior_is_fixed) and not learns
+
+
 def _convex_gradient(model: Any) -> IdentifiabilityReport:
     head = "the generator is the gradient of a convex function"
-    if model.prior_is_fixed:
+    if _has_fixed_prior(model):
         condition = f"{head}, and the prior is fixed: the optimal transport map is unique"
         return _report(model, condition, groups.identity())
     return _report(
@@ -151,20 +186,38 @@ def _piecewise_affine(model: Any, law: PriorLaw) -> IdentifiabilityReport:
     condition = f"the generator is {kind} and one to one, the prior "
     condition += "learned" if law.learns else "fixed"
     group = _affine_symmetries(dim, law)
-    if group.level == "up to signs":
+    if group.level == "up to signs" and law.is_centred:
         condition += " (fix_sign_by(x, z), or a first output that increases in z, fixes the sign)"
     return _report(model, condition, group, **ranks)
 
 
 def _affine_symmetries(dim: int, law: PriorLaw) -> SymmetryGroup:
-    """Affine maps that keep the law of z: all maps between one-to-one piecewise-affine models."""
+    """Maps that keep the law of z and lead from one piecewise-affine model to another.
+
+    Gaussian densities are analytic: a piecewise-affine map that carries a Gaussian, or a mixture
+    of them, into another one is affine. Densities with kinks allow more.
+    """
+    if law.family == "another":
+        sentence = "piecewise-affine maps that carry the prior into itself, not worked out"
+        return groups.anything((sentence,))
     if law.learns:
         return groups.affine(("affine maps of z, which the learned prior can follow",))
-    if law.family != "gaussian":
+    if law.family == "mixture":
         return groups.affine(("affine maps that carry the prior into itself, not worked out",))
     if dim == 1:
-        return groups.signs(("sign flip in z_1",))
-    return groups.orthogonal((f"rotations and mirrors of z, the group O({dim})",))
+        return groups.signs((_mirror(law),))
+    about = "" if law.is_centred else " about its mean"
+    if law.is_isotropic:
+        return groups.orthogonal((f"rotations and mirrors of z{about}, the group O({dim})",))
+    sentence = f"rotations and mirrors of z{about} after it is whitened, a group O({dim})"
+    return groups.affine((sentence,))
+
+
+def _mirror(law: PriorLaw) -> str:
+    """The reflection that keeps the Gaussian law of a single latent."""
+    if law.is_centred:
+        return "sign flip in z_1"
+    return f"reflection of z_1 about its mean {float(law.loc[0]):.3g}"
 
 
 def _any_generator(model: Any, law: PriorLaw) -> IdentifiabilityReport:
@@ -175,7 +228,7 @@ def _any_generator(model: Any, law: PriorLaw) -> IdentifiabilityReport:
         offers(model, BiLipschitz) and model.certified_constants[0] > 0
     )
     if model.latent_dim == 1 and law.family == "gaussian":
-        flip = "sign flip in z_1"
+        flip = _mirror(law)
         if proven:
             condition = "the generator is continuous and one to one, the fixed prior that of one z"
             return _report(model, condition, groups.signs((flip,)))

@@ -28,8 +28,8 @@ def paired_codes(z: Any, z_hat: Any) -> tuple[Array, Array]:
         Both in double precision.
 
     Raises:
-        DataError: If the shapes differ or are no matrices, there are not more rows than
-            coordinates, a value is not finite, or a coordinate is constant.
+        DataError: If the shapes differ or are no matrices, there are fewer than D + 2
+            rows, a value is not finite, or a coordinate is constant.
     """
     first, second = _matrix(z, "z"), _matrix(z_hat, "z_hat")
     if first.shape != second.shape:
@@ -38,10 +38,10 @@ def paired_codes(z: Any, z_hat: Any) -> tuple[Array, Array]:
             f"{second.shape}. Take the codes of the same data, in the same latent dimension."
         )
     rows, dim = first.shape
-    if rows <= dim:
+    if rows <= dim + 1:
         raise DataError(
-            f"Codes need more rows than coordinates, but there are {rows} rows of {dim}: any two "
-            "sets of codes would agree. Encode more data."
+            f"Codes need at least 2 more rows than coordinates, but there are {rows} rows of "
+            f"{dim}: an affine map leads from any such codes to any others. Encode more data."
         )
     for name, codes in (("z", first), ("z_hat", second)):
         _refuse_useless(codes, name)

@@ -24,7 +24,8 @@ import numpy as np
 from pyrolvm.identifiability import groups
 from pyrolvm.identifiability.gaussian_symmetries import GaussianSymmetries
 from pyrolvm.identifiability.groups import SymmetryGroup
-from pyrolvm.identifiability.prior_law import EnvironmentLaws, environment_laws
+from pyrolvm.identifiability.injective_generator import is_flat
+from pyrolvm.identifiability.prior_law import EnvironmentLaws, as_latents, environment_laws
 from pyrolvm.identifiability.report import IdentifiabilityReport
 from pyrolvm.identifiability.surviving import surviving
 
@@ -35,6 +36,10 @@ STATISTICS = {
     (False, False): "none",
 }
 """Sufficient statistics of Gaussians by whether means and scales vary."""
+
+TRIED = 8
+"""Points at which the decoder's rank is looked at."""
+ONE_TO_ONE = "the decoder is taken to be one to one"
 
 
 def check_environments(model: Any) -> IdentifiabilityReport:
@@ -56,9 +61,30 @@ def check_environments(model: Any) -> IdentifiabilityReport:
             f"{model.obs_dim} outputs",
             groups.anything((sentence,)),
         )
+    if _is_flat(model, laws):
+        return IdentifiabilityReport(
+            name,
+            "the decoder must be one to one, but at its present weights it is flat along some "
+            "direction of z wherever it was tried",
+            groups.anything(("any map along directions of z that x does not show",)),
+        )
+    learned = _learned(name, laws)
     if all(laws.learned):
-        return _learned(name, laws)
-    return _fixed(name, laws)
+        return learned
+    fixed = _fixed(name, laws)
+    # Too few anchors do not take away what learned priors identify.
+    is_better = any(laws.learned) and fixed.level == "none" != learned.level
+    return learned if is_better else fixed
+
+
+def _is_flat(model: Any, laws: EnvironmentLaws) -> bool:
+    """Whether the decoder has no full rank at any of a few points, one in each environment."""
+    generate = getattr(model, "generate", None)
+    if not callable(generate):
+        return False
+    loc, scale = laws.loc[:TRIED], laws.scale[:TRIED]
+    points = loc + scale * np.random.default_rng(0).standard_normal(loc.shape)
+    return is_flat(generate, as_latents(model, points))
 
 
 def _fixed(name: str, laws: EnvironmentLaws) -> IdentifiabilityReport:
@@ -72,7 +98,7 @@ def _fixed(name: str, laws: EnvironmentLaws) -> IdentifiabilityReport:
     reason = _reason(found, group, statistics)
     return IdentifiabilityReport(
         name,
-        f"the decoder is one to one and the priors are fixed{anchors}; {reason}",
+        f"{ONE_TO_ONE}; the priors are fixed{anchors}; {reason}",
         group,
         found.rank,
         needed,
@@ -149,10 +175,10 @@ def _learned(name: str, laws: EnvironmentLaws) -> IdentifiabilityReport:
             f"At the present parameters the rank is {found.rank} of {needed}; the condition is on "
             "the parameters that made the data."
         )
-    said.append("The priors are learned; fix them to identify the code itself.")
+    said.append("The priors are learned; fix enough of them to identify the code itself.")
     return IdentifiabilityReport(
         name,
-        "the decoder is one to one and the priors are learned; with natural parameters that span "
+        f"{ONE_TO_ONE}; {_which_learn(laws)}; with natural parameters that span "
         f"{statistics}, codes of two runs have {statistics} in common up to an affine map",
         group,
         found.rank,
@@ -161,3 +187,10 @@ def _learned(name: str, laws: EnvironmentLaws) -> IdentifiabilityReport:
         needed + 1,
         tuple(said),
     )
+
+
+def _which_learn(laws: EnvironmentLaws) -> str:
+    fixed, count = laws.learned.count(False), len(laws.learned)
+    if not fixed:
+        return "the priors are learned"
+    return f"the priors are fixed in {fixed} of {count} environments, too few to anchor the code"

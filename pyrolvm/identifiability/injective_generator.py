@@ -3,14 +3,20 @@ r"""Whether a piecewise-affine generator is one to one, where that can be decide
 A stack of layers is one to one if every matrix has full column rank and every slope is positive.
 The curve of a single latent may be one to one without that: it is a chain of straight pieces, and
 each pair of them can be tried.
+
+Of any other generator, rank can be missed: where its Jacobian has none to spare at any point that
+was tried, it is flat along some direction there.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from pyrolvm.exact.folding import fold
 from pyrolvm.exact.partition import Partition, latent_regions
@@ -19,6 +25,8 @@ from pyrolvm.identifiability.codes import Array
 
 MEETING = 1e-9
 """Distance of two pieces, as a share of the curve's size, at which they meet."""
+FLAT = 1e-6
+"""Singular value of a Jacobian, as a share of the largest one, that counts as 0."""
 
 
 def is_injective(stack: Any) -> bool | None:
@@ -30,7 +38,8 @@ def is_injective(stack: Any) -> bool | None:
     Returns:
         True or False where it is proven, None where it is open.
     """
-    matrices = [weight.detach().double() for weight in stack.weights]
+    # The default tolerance is that of the weights' own precision: no double() before the rank.
+    matrices = [weight.detach() for weight in stack.weights]
     full = [int(torch.linalg.matrix_rank(m)) == m.shape[1] for m in matrices]
     if all(full) and all(slope > 0 for slope in stack.slopes):
         return True
@@ -89,3 +98,22 @@ def _overlap(
     low, high = max(start[0], other[0]), min(start[1], other[1])
     finite = np.array([1.0, *(end for end in (low, high) if np.isfinite(end))])
     return bool(high - low > MEETING * np.abs(finite).max())
+
+
+def is_flat(generate: Callable[[Tensor], Tensor], points: Float[Tensor, "point D"]) -> bool:
+    """Whether the Jacobian of a generator lacks full column rank at all of some points.
+
+    Args:
+        generate: The mean of x given z, ``(M, D)`` to ``(M, obs_dim)``.
+        points: Generic points of the latent space.
+    """
+
+    def one(z: Tensor) -> Tensor:
+        return generate(z[None])[0]
+
+    return all(_lacks_rank(torch.autograd.functional.jacobian(one, point)) for point in points)
+
+
+def _lacks_rank(jacobian: Tensor) -> bool:
+    values = torch.linalg.svdvals(jacobian.double())
+    return len(values) < jacobian.shape[1] or bool(values[-1] <= FLAT * values[0])

@@ -64,6 +64,8 @@ def with_interval(
     Rows are drawn with replacement, the same ones of both. The interval covers the choice of the
     data, and not that of the runs. Of :func:`nonlinear_r2` the held-out predictions are drawn
     anew, and not the rows that they were fitted to: copies of a row on both sides would flatter.
+    :func:`affine_r2` is fitted to the rows that it is judged on: it is too high by about
+    (1 − R²) D / N, its interval by twice that, which counts unless N is some hundred times D.
 
     Args:
         metric: A function of two matrices of codes, such as :func:`raw_r2`.
@@ -89,6 +91,11 @@ def with_interval(
     require_seed(seed)
     if not 0 < level < 1:
         raise SettingError(f"level should lie between 0 and 1, but it is {level}.")
+    if not callable(metric):
+        raise SettingError(
+            f"with_interval needs a function of two sets of codes, but got {metric!r}. Take one "
+            "from pyrolvm.identifiability.LADDER, by its name there."
+        )
     first, second = paired_codes(z, z_hat)
     if metric is nonlinear_r2:
         first, second = held_out_prediction(*map(torch.from_numpy, (first, second)))

@@ -3,9 +3,13 @@ r"""The ladder of indeterminacies: how well two sets of codes agree, under ever 
 .. math:: R^2(z, \hat z) = \frac1D \sum_i
           \Big(1 - \frac{\sum_n (z_{ni} - \hat z_{ni})^2}{\sum_n (z_{ni} - \bar z_i)^2}\Big)
 
-Codes that agree on a low rung agree on all higher ones. The first rung on which they agree tells
-what is left open: nothing (raw R²), signs, order and scale (MCC), a rotation, an affine map, or a
-nonlinear one. MCC alone sees no difference between the first three.
+The first rung on which codes agree tells what is left open: nothing (raw R²), signs, order and
+scale (MCC), a rotation, an affine map, or a nonlinear one. Codes that agree as they stand agree on
+all rungs. Others need not agree on all higher ones: scales are taken out by MCC, and not by a
+rotation. MCC alone sees no difference between the first three.
+
+Figures are means over coordinates, or over the variance of all: with many coordinates, one that
+differs may be lost in them.
 
 All figures here are functions of the means, covariances and ranks of the codes.
 
@@ -45,8 +49,8 @@ def raw_r2(z: Float[Tensor, "data D"], z_hat: Float[Tensor, "data D"]) -> float:
         Mean over coordinates; 1 where the codes are equal, and without a lower limit.
 
     Raises:
-        DataError: If the codes cannot be compared: shapes differ, not more rows than coordinates,
-            a value that is not finite, or a constant coordinate.
+        DataError: If the codes cannot be compared: shapes differ, fewer than D + 2 rows, a
+            value that is not finite, or a constant coordinate.
 
     >>> import torch
     >>> z = torch.randn(100, 2)
@@ -57,9 +61,11 @@ def raw_r2(z: Float[Tensor, "data D"], z_hat: Float[Tensor, "data D"]) -> float:
 
 
 def sign_r2(z: Float[Tensor, "data D"], z_hat: Float[Tensor, "data D"]) -> float:
-    """Raw R² after each coordinate of z_hat was turned around its mean where that helps.
+    """Raw R² after each coordinate of z_hat was mirrored where that helps, at the best point.
 
-    Coordinates keep their order and scale. Arguments, result and errors as :func:`raw_r2`.
+    The point is free, as reflections that survive may be at any mean, and the mean of few data is
+    not quite it. Coordinates that are not mirrored are not shifted either, and all keep their
+    order and scale. Arguments, result and errors as :func:`raw_r2`.
     """
     return _of_data(sign_of, z, z_hat)
 
@@ -88,7 +94,7 @@ def mcc(
             coordinates.
 
     Returns:
-        Between 0 and 1; of independent codes about the square root of log(D) / N, not 0.
+        Between 0 and 1; of independent codes not 0 but some 1 / √N, more with many coordinates.
 
     Raises:
         DataError: As :func:`raw_r2`.
@@ -129,12 +135,14 @@ def affine_r2(z: Float[Tensor, "data D"], z_hat: Float[Tensor, "data D"]) -> flo
 
 def raw_of(moments: Moments) -> Array:
     """Raw R² of each of B samples, ``(B,)``."""
-    return _residual_r2(moments, _diagonal(moments.cross))
+    return np.asarray((1 - _residuals(moments) / _diagonal(moments.reference)).mean(-1))
 
 
 def sign_of(moments: Moments) -> Array:
     """R² after the best signs of each of B samples."""
-    return _residual_r2(moments, np.abs(_diagonal(moments.cross)))
+    spread = _diagonal(moments.reference)
+    mirrored = spread + _diagonal(moments.codes) + 2 * _diagonal(moments.cross)
+    return np.asarray((1 - np.minimum(_residuals(moments), mirrored) / spread).mean(-1))
 
 
 def signed_of(moments: Moments) -> Array:
@@ -173,11 +181,10 @@ def _of_data(
     return float(figure(Moments.of(first, second, once, ranks=ranks))[0])
 
 
-def _residual_r2(moments: Moments, covariance: Array) -> Array:
-    """R² where coordinates have this covariance, after signs are chosen, ``(B,)``."""
-    spread = _diagonal(moments.reference)
-    residual = spread + _diagonal(moments.codes) - 2 * covariance + moments.shift**2
-    return np.asarray((1 - residual / spread).mean(-1))
+def _residuals(moments: Moments) -> Array:
+    """Mean squares of z less z_hat as they stand, by coordinate, ``(B, D)``."""
+    spread, other = _diagonal(moments.reference), _diagonal(moments.codes)
+    return np.asarray(spread + other - 2 * _diagonal(moments.cross) + moments.shift**2)
 
 
 def _diagonal(matrices: Array) -> Array:

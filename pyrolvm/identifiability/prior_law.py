@@ -10,12 +10,22 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from pyro.distributions import Independent, MultivariateNormal, Normal, TorchDistribution
+from pyro.distributions import (
+    Independent,
+    MixtureSameFamily,
+    MultivariateNormal,
+    Normal,
+    TorchDistribution,
+)
 from torch import Tensor, nn
 
 from pyrolvm.identifiability.codes import Array
+from pyrolvm.identifiability.gaussian_symmetries import EQUAL
 
-Family = Literal["gaussian", "another"]
+Family = Literal["gaussian", "mixture", "another"]
+Noise = Literal["known", "one scale", "free"]
+SHARED = 1e-3
+"""Derivative of a contrast of log scales that counts as none; of unequal ones it is about 1."""
 
 
 @runtime_checkable
@@ -54,12 +64,28 @@ class PriorLaw:
     """The single law of z.
 
     Args:
-        family: ``"gaussian"``, or ``"another"`` (a mixture, for example).
+        family: ``"gaussian"``, ``"mixture"`` of Gaussians, or ``"another"``.
         learns: Whether it is learned.
+        loc: Mean of a Gaussian, shape ``(D,)``; empty elsewhere.
+        covariance: Of a Gaussian, shape ``(D, D)``; empty elsewhere.
     """
 
     family: Family
     learns: bool
+    loc: Array
+    covariance: Array
+
+    @property
+    def is_centred(self) -> bool:
+        """Whether the mean of a Gaussian is 0, in its own scales."""
+        return bool((np.abs(self.loc) <= EQUAL * np.sqrt(np.diagonal(self.covariance))).all())
+
+    @property
+    def is_isotropic(self) -> bool:
+        """Whether the covariance of a Gaussian is a multiple of the identity."""
+        size = float(np.trace(self.covariance)) / len(self.covariance)
+        rest = self.covariance - size * np.eye(len(self.covariance))
+        return bool(np.abs(rest).max() <= EQUAL * size)
 
 
 def environment_laws(model: Any) -> EnvironmentLaws:
@@ -86,21 +112,52 @@ def prior_law(model: Any) -> PriorLaw:
     """Read the law of a model with ``prior()``."""
     with torch.enable_grad():
         law = model.prior()
-    gaussian = isinstance(law, MultivariateNormal) or (
-        isinstance(law, Independent) and isinstance(law.base_dist, Normal)
-    )
-    return PriorLaw("gaussian" if gaussian else "another", any(map(_carries, _tensors(law))))
+    learns = any(map(_carries, _tensors(law)))
+    if _is_gaussian(law):
+        full = isinstance(law, MultivariateNormal)
+        covariance = law.covariance_matrix if full else law.variance.diag_embed()
+        return PriorLaw("gaussian", learns, _array(law.mean), _array(covariance))
+    mixes = isinstance(law, MixtureSameFamily) and _is_gaussian(law.component_distribution)
+    return PriorLaw("mixture" if mixes else "another", learns, np.zeros(0), np.zeros((0, 0)))
 
 
-def noise_learns(model: Any, latent_dim: int) -> bool:
-    """Whether the noise of a Gaussian likelihood is learned; False where there is none."""
+def noise_of(model: Any) -> Noise:
+    """Say what is known of the noise of a Gaussian likelihood.
+
+    Args:
+        model: Any model; one without a likelihood has no noise.
+
+    Returns:
+        ``"known"`` where it does not learn, ``"one scale"`` where one learned number serves all
+        outputs and codes, ``"free"`` elsewhere.
+    """
     if not callable(getattr(model, "likelihood", None)):
-        return False
-    point = torch.zeros(2, latent_dim, device=_device(model), dtype=_dtype(model))
+        return "known"
+    places = np.linspace(-1, 1, 2 * model.latent_dim).reshape(2, -1)
+    point = as_latents(model, places).requires_grad_()
     with torch.enable_grad():
         law = model.likelihood(point)
-    base = law.base_dist if isinstance(law, Independent) else law
-    return isinstance(base, Normal) and bool(base.scale.requires_grad)
+        base = law.base_dist if isinstance(law, Independent) else law
+        if not isinstance(base, Normal) or not base.scale.requires_grad:
+            return "known"
+        # Where one number serves all, a contrast of outputs has no derivative.
+        contrast = torch.arange(base.scale.numel()).to(base.scale).cos().reshape(base.scale.shape)
+        total = (base.scale.log() * (contrast - contrast.mean())).sum()
+        sources = [point, *(p for p in _parameters(model) if p.requires_grad)]
+        found = torch.autograd.grad(total, sources, allow_unused=True)
+    slopes = [float(g.abs().max()) for g in found if g is not None]
+    return "one scale" if slopes and max(slopes) <= SHARED else "free"
+
+
+def as_latents(model: Any, points: Array) -> Tensor:
+    """Points of the latent space as a model takes them: on its device, in its precision."""
+    return torch.from_numpy(points).to(_device(model), _dtype(model))
+
+
+def _is_gaussian(law: Any) -> bool:
+    return isinstance(law, MultivariateNormal) or (
+        isinstance(law, Independent) and isinstance(law.base_dist, Normal)
+    )
 
 
 def _learning_rows(law: Any, model: Any) -> tuple[bool, ...]:
@@ -111,10 +168,16 @@ def _learning_rows(law: Any, model: Any) -> tuple[bool, ...]:
         return (bool(carrying),) * len(law.mean)
     learns = []
     for row in range(len(law.mean)):
-        total = torch.stack([tensor[row].sum() for tensor in carrying]).sum()
+        # Unequal weights: a plain sum has no derivative where a row adds up to a constant.
+        total = torch.stack([_weighted(tensor[row]) for tensor in carrying]).sum()
         found = torch.autograd.grad(total, parameters, retain_graph=True, allow_unused=True)
         learns.append(any(bool((g != 0).any()) for g in found if g is not None))
     return tuple(learns)
+
+
+def _weighted(values: Tensor) -> Tensor:
+    weights = torch.arange(1, values.numel() + 1).to(values).sqrt()
+    return (values.flatten() * weights).sum()
 
 
 def _tensors(law: Any) -> list[Tensor]:

@@ -69,6 +69,11 @@ def pullback_distances(
     """
     require_at_least(1, num_chords=num_chords)
     require_at_least(0, num_steps=num_steps)
+    if not (isinstance(z_a, Tensor) and isinstance(z_b, Tensor)):
+        raise DataError(
+            "pullback_distances needs tensors of latent points (P, D), but got "
+            f"{type(z_a).__name__} and {type(z_b).__name__}. Convert them with torch.as_tensor."
+        )
     if z_a.dim() != 2 or z_a.shape != z_b.shape or z_a.numel() == 0:
         raise DataError(
             "pullback_distances needs two matrices of latent points (P, D), a pair a row, but got "

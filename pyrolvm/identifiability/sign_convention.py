@@ -33,10 +33,10 @@ def fix_sign_by(
     >>> fix_sign_by(x, torch.tensor([[1.0], [0.0], [-1.0]])).flatten() + 0.0
     tensor([-1.,  0.,  1.])
     """
-    if x.dim() != 2 or z.dim() != 2 or len(x) != len(z):
+    if not (_is_matrix(x) and _is_matrix(z)) or len(x) != len(z):
         raise DataError(
-            "fix_sign_by needs observations (N, obs_dim) and their codes (N, D), but got "
-            f"{tuple(x.shape)} and {tuple(z.shape)}."
+            "fix_sign_by needs tensors, observations (N, obs_dim) and their codes (N, D), but got "
+            f"{_in_words(x)} and {_in_words(z)}."
         )
     if not 0 <= output < x.shape[1]:
         raise DataError(
@@ -50,3 +50,11 @@ def fix_sign_by(
             f"coordinate {output} of x, so that its sign cannot be read off. Take another output."
         )
     return z * torch.where(signs > 0, 1, -1).to(z.dtype)
+
+
+def _is_matrix(value: object) -> bool:
+    return isinstance(value, Tensor) and value.dim() == 2
+
+
+def _in_words(value: object) -> str:
+    return str(tuple(value.shape)) if isinstance(value, Tensor) else f"a {type(value).__name__}"

@@ -133,9 +133,9 @@ def verdict(task: str, group: SymmetryGroup) -> TaskVerdict:
     Raises:
         UnknownNameError: If there is no such task.
     """
-    name = task.strip().replace(" ", "_").replace("-", "_")
+    name = str(task).strip().replace(" ", "_").replace("-", "_")
     if name not in TASKS:
-        raise UnknownNameError("task", task, TASKS)
+        raise UnknownNameError("task", str(task), TASKS)
     found = TASKS[name]
     kept = found.holds(group)
     return TaskVerdict(name, kept, found.yes if kept else found.no)

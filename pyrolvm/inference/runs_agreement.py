@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 __all__ = ["RunsAgreement", "compare_runs"]
 
+FEWEST_DISTANCES = 8
+"""Distances of which practically no bootstrap sample is one distance over and over."""
 ONE_WAY = frozenset({"signed_correlation", "mcc", "mcc_spearman"})
 """Figures that do not change when two sets of codes change places."""
 
@@ -58,7 +60,7 @@ def compare_runs(
             a failure of optimisation and is not used.
         num_draws: Draws of a guide for each datum.
         num_resamples: Bootstrap samples of an interval.
-        num_distances: Pairs of data whose distances are compared; 0 for none.
+        num_distances: Pairs of data whose distances are compared, at least 8; 0 for none.
         site: Name of the latent site, where there are several.
         seed: Of draws (others for every run), bootstrap and pairs of data.
 
@@ -66,6 +68,7 @@ def compare_runs(
         The ladder for every pair of runs, and what it shows.
 
     Raises:
+        SettingError: If a number makes no sense.
         DataError: If there are fewer than two runs, the truth has another shape than the codes, or
             codes of a run cannot be compared.
         IncompatiblePairError: If a run is none of those above.
@@ -99,6 +102,11 @@ def compare_runs(
 
 
 def _numbered(fits: Sequence[Any]) -> dict[str, Any]:
+    if not isinstance(fits, Sequence):
+        raise DataError(
+            "compare_runs needs a sequence of runs, or a mapping from name to run, but got a "
+            f"single {type(fits).__name__}. Train the model again with another seed."
+        )
     return {f"run {number}": run for number, run in enumerate(fits, 1)}
 
 
@@ -112,7 +120,11 @@ def _refuse_settings(
         )
     if TRUTH in named:
         raise SettingError(f"{TRUTH!r} names the true codes; give that run another name.")
-    require_at_least(0, num_distances=num_distances)
+    if num_distances != 0 and num_distances < FEWEST_DISTANCES:
+        raise SettingError(
+            f"num_distances should be 0 (no distances) or at least {FEWEST_DISTANCES}, which a "
+            f"bootstrap needs, but it is {num_distances}."
+        )
     if best is not None:
         require_at_least(2, best=best)
     if not slack > 0:

@@ -264,6 +264,148 @@ def test_checking_draws_no_random_numbers_and_leaves_no_gradient():
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
+def gaussian(loc, scale_tril):
+    return models.CPAGenerator(
+        len(loc), 5, (3, 4), activation="leaky_relu",
+        prior_loc=torch.tensor(loc), prior_scale_tril=torch.tensor(scale_tril),
+    )  # fmt: skip
+
+
+def test_a_fixed_gaussian_prior_that_is_not_round_does_not_keep_distances():
+    """The maps are L O L⁻¹ with the Cholesky factor L: they keep the law, and not distances."""
+    factor = torch.tensor([[1.0, 0.0], [0.5, 3.0]])
+    report = check(gaussian([0.0, 0.0], factor.tolist()), "clustering")
+    assert report.level == "up to affine"
+    assert "whitened" in report.symmetries[0]
+    assert not report.task.is_invariant
+    quarter = torch.tensor([[0.0, -1.0], [1.0, 0.0]])
+    kept = factor @ quarter @ torch.linalg.inv(factor)
+    torch.testing.assert_close(kept @ factor @ factor.mT @ kept.mT, factor @ factor.mT)
+    assert (kept @ kept.mT - torch.eye(2)).abs().max() > 1
+    rounded = check(gaussian([1.0, 0.0], [[2.0, 0.0], [0.0, 2.0]]), "clustering")
+    assert rounded.symmetries == ("rotations and mirrors of z about its mean, the group O(2)",)
+    assert rounded.task.is_invariant
+
+
+def test_a_single_latent_is_mirrored_at_the_mean_of_its_prior():
+    report = check(gaussian([2.0], [[3.0]]))
+    assert report.symmetries == ("reflection of z_1 about its mean 2",)
+    assert "fix_sign_by" not in report.condition
+    assert "fix_sign_by" in check(leaky(1)).condition
+
+
+def along_the_diamond(z, share=0.3):
+    """Move every point along its diamond |z_1| + |z_2| = r by a share of one side."""
+    r = z.abs().sum()
+    sides = [z[1], -z[0], -z[1], z[0]]
+    side = 0 if z[0] > 0 and z[1] >= 0 else 1 if z[0] <= 0 and z[1] > 0 else 2 if z[0] < 0 else 3
+    place = side + sides[side] / r + share
+    step, rest = int(place) % 4, place - int(place)
+    one, other = (1 - rest) * r, rest * r
+    return torch.stack([[one, other], [-other, one], [-one, -other], [other, -one]][step])
+
+
+def test_nonlinear_piecewise_affine_maps_keep_a_prior_with_kinks():
+    """Independent Laplace latents: a map along diamonds keeps their law, and is not affine."""
+    curve = leaky(2)
+
+    def law():
+        return dist.Laplace(torch.zeros(2), torch.ones(2)).to_event(1)
+
+    model = SimpleNamespace(
+        latent_dim=2, obs_dim=5, latent_sites=("z",), affine_stack=curve.affine_stack, prior=law
+    )
+    assert check(model).level == "none"
+    slopes = []
+    for point in torch.randn(20, 2, dtype=torch.float64):
+        moved = along_the_diamond(point)
+        slope = torch.autograd.functional.jacobian(along_the_diamond, point)
+        torch.testing.assert_close(slope.det(), torch.ones_like(slope.det()))
+        torch.testing.assert_close(law().log_prob(moved), law().log_prob(point))
+        torch.testing.assert_close(slope @ point, moved)
+        slopes.append(slope)
+    assert torch.stack(slopes).std(0).max() > 0.1
+
+
+@pytest.mark.parametrize("kind", [models.TriangularMap, models.BrenierMap])
+def test_a_prior_that_carries_a_gradient_is_not_fixed_whatever_the_model_says(kind):
+    class Stretched(kind):
+        def __init__(self, dim):
+            super().__init__(dim)
+            self.stretch = nn.Parameter(torch.zeros(dim))
+
+        def prior(self):
+            return dist.Normal(0.0, self.stretch.exp()).to_event(1)
+
+    assert check(kind(2)).is_strong
+    assert not check(Stretched(2)).is_strong
+    assert "learned" in check(Stretched(2)).condition
+
+
+def noisy(**options):
+    with pytest.warns(UserWarning, match="known noise"):
+        return models.TriangularVAE(learn_noise=True, **options)
+
+
+class NoiseForEachOutput(models.AnchoredIVAE):
+    """As many noise scales as outputs."""
+
+    def __init__(self):
+        super().__init__(models.EnvironmentPrior.simplex(2), obs_dim=4)
+        self.log_scale = nn.Parameter(torch.zeros(4))
+
+    def likelihood(self, z):
+        return dist.Normal(self.generate(z), self.log_scale.exp()).to_event(1)
+
+
+def test_learned_noise_weakens_what_it_can_trade_against():
+    """With z and noise normal, x = a z + b ε has one law for all a² + b² = 1."""
+    report = check(noisy(latent_dim=2, obs_dim=2))
+    assert report.level == "none"
+    assert "noise" in report.symmetries[0]
+    assert check(NoiseForEachOutput()).level == "none"
+    assert "fills no volume" in check(models.LinearGaussian(2, 784)).warnings[0]
+    spare = check(noisy(latent_dim=2, obs_dim=5))
+    assert spare.is_strong
+    assert "fills no volume" in spare.warnings[0]
+
+
+def test_anchors_are_named():
+    assert "the anchor outputs x_4, x_2 (anchors=(3, 1))" in (
+        check(models.TriangularVAE(2, 5, anchors=(3, 1))).condition
+    )
+
+
+def test_too_few_anchors_do_not_take_away_what_learned_priors_identify():
+    loc, scale = torch.randn(10, 2), torch.rand(10, 2) + 0.5
+    prior = models.EnvironmentPrior(loc, scale)
+    all_learned = check(models.AnchoredIVAE(prior, 4, learned=range(10)))
+    report = check(models.AnchoredIVAE(prior, 4, learned=range(1, 10)))
+    assert report.level == all_learned.level == "up to permutation, sign and scale"
+    assert "fixed in 1 of 10 environments" in report.condition
+
+
+def test_a_decoder_that_is_flat_everywhere_is_not_one_to_one():
+    prior = models.EnvironmentPrior.simplex(2)
+    report = check(models.AnchoredIVAE(prior, 4, hidden=(16, 1, 16)))
+    assert report.level == "none"
+    assert "flat" in report.condition
+    assert check(models.AnchoredIVAE(prior, 4, hidden=(16, 2, 16))).is_strong
+
+
+def test_a_row_that_adds_up_to_a_constant_still_learns():
+    class Centred(models.AnchoredIVAE):
+        def __init__(self):
+            super().__init__(models.EnvironmentPrior.simplex(2), obs_dim=4)
+            self.free = nn.Parameter(torch.randn(3, 2))
+
+        def conditional_prior(self, u):
+            loc = self.free - self.free.mean(-1, keepdim=True)
+            return dist.Normal(loc[u], 1.0).to_event(1)
+
+    assert not check(Centred()).is_strong
+
+
 KEPT = {
     "strong": set(TASKS),
     "up to signs": set(TASKS) - {"relative_rank", "single_coordinates", "comparison_of_codes"},
@@ -309,6 +451,8 @@ def test_a_task_is_judged_by_name():
     assert "NOT identified" in str(report)
     with pytest.raises(UnknownNameError, match="clustering"):
         check(models.VAE(2, 4), task="clusterin")
+    with pytest.raises(UnknownNameError, match="clustering"):
+        check(models.VAE(2, 4), task=5)
 
 
 def test_hierarchies_are_refused():

@@ -83,3 +83,14 @@ def test_matrices_without_full_rank_are_not():
 
 def test_relu_layers_of_several_latents_are_left_open():
     assert is_injective(stack_of(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 8))) is None
+
+
+def test_rounding_in_single_precision_does_not_make_a_matrix_one_to_one():
+    """An outer product has rank 1, and a few 1e-9 beside it once it is rounded."""
+    torch.manual_seed(0)
+    layer = nn.Linear(3, 6, bias=False)
+    with torch.no_grad():
+        layer.weight.copy_(torch.outer(torch.randn(6), torch.randn(3)))
+    assert int(torch.linalg.matrix_rank(layer.weight.detach().double())) > 1
+    layer.bias = nn.Parameter(torch.zeros(6))
+    assert is_injective(AffineStack.from_sequential(nn.Sequential(layer), 0.1)) is False

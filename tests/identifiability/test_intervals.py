@@ -63,6 +63,8 @@ def test_settings_and_poor_samples_are_refused():
     z = torch.randn(50, 1)
     with pytest.raises(SettingError, match="num_resamples"):
         with_interval(raw_r2, z, z, num_resamples=3)
+    with pytest.raises(SettingError, match="function of two sets of codes, but got 'mcc'"):
+        with_interval("mcc", z, z)
     with pytest.raises(SettingError, match="level"):
         with_interval(raw_r2, z, z, level=1.0)
     rare = torch.zeros(6, 1)

@@ -52,12 +52,18 @@ def test_signed_correlation_is_the_mean_of_equal_coordinates(codes):
 
 def test_sign_r2_is_the_best_of_all_signs(codes):
     z, z_hat = (c.numpy() for c in codes)
-    centre = z_hat.mean(0)
+    mirrored = z.mean(0) + z_hat.mean(0) - z_hat
     turned = [
-        r2(z, centre + np.array(signs) * (z_hat - centre))
-        for signs in itertools.product((1, -1), repeat=D)
+        r2(z, np.where(signs, mirrored, z_hat))
+        for signs in itertools.product((True, False), repeat=D)
     ]
     assert abs(sign_r2(*codes) - max(turned)) < 1e-10
+
+
+def test_sign_r2_sees_a_flip_wherever_the_data_lie():
+    z = torch.randn(30, 2) + 0.5
+    assert abs(sign_r2(z, z * torch.tensor([1.0, -1.0])) - 1) < 1e-6
+    assert sign_r2(z, z + 1) < 0.5
 
 
 @pytest.mark.parametrize("correlation", ["pearson", "spearman"])
@@ -173,8 +179,9 @@ def test_nonlinear_r2_loses_nothing_on_affine_maps():
     [
         (torch.randn(9, 2), torch.randn(8, 2), "one shape"),
         (torch.randn(2, 2), torch.randn(2, 2), "more rows than coordinates"),
+        (torch.randn(3, 2), torch.randn(3, 2), "2 more rows than coordinates"),
         (torch.randn(9), torch.randn(9), "matrix of codes"),
-        (torch.tensor([[1.0], [torch.nan]]), torch.randn(2, 1), "row 1 of z holds NaN"),
+        (torch.tensor([[1.0], [torch.nan], [2.0]]), torch.randn(3, 1), "row 1 of z holds NaN"),
         (torch.randn(9, 1), torch.ones(9, 1), "coordinate 0 of z_hat is constant"),
     ],
 )

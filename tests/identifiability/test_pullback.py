@@ -85,3 +85,5 @@ def test_points_of_other_shapes_and_bad_images_are_refused(network):
         pullback_distances(network, torch.zeros(3, 2), torch.zeros(2, 2))
     with pytest.raises(DataError, match="finite images"):
         pullback_distances(torch.log, torch.zeros(3, 2), torch.ones(3, 2))
+    with pytest.raises(DataError, match="tensors of latent points"):
+        pullback_distances(network, torch.zeros(3, 2).numpy(), torch.zeros(3, 2).numpy())

@@ -29,6 +29,7 @@ def test_another_output_may_decide():
     ("x", "z", "output", "words"),
     [
         (torch.randn(3, 1), torch.randn(4, 1), 0, "observations"),
+        ({"x": torch.randn(3, 1)}, torch.randn(3, 1), 0, "a dict and"),
         (torch.randn(3, 1), torch.randn(3, 1), 1, "coordinate 1 of x"),
         (torch.ones(3, 1), torch.randn(3, 1), 0, "does not go with"),
     ],

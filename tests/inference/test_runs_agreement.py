@@ -212,6 +212,10 @@ def test_bad_input_is_refused(x):
         compare_runs([run[0], run[0]], x)
     with pytest.raises(SettingError, match="slack"):
         compare_runs([run, run], x, slack=0.0)
+    with pytest.raises(SettingError, match="num_distances should be 0"):
+        compare_runs([run, run], x, num_distances=7)
+    with pytest.raises(DataError, match="sequence of runs"):
+        compare_runs(run[0], x)
     with pytest.raises(SettingError, match="another name"):
         compare_runs({"truth": run, "a": run}, x)
     with pytest.raises(SiteError, match="'w' is none of them"):

@@ -144,7 +144,9 @@ def test_an_unknown_cell_is_refused_before_a_folder_is_made(tmp_path):
     assert not (tmp_path / "new").exists()
 
 
-@pytest.mark.parametrize("wrong", [{"runs": 1}, {"test_rows": 10}, {"num_resamples": 5}])
+@pytest.mark.parametrize(
+    "wrong", [{"runs": 1}, {"test_rows": 10}, {"num_resamples": 5}, {"num_distances": 5}]
+)
 def test_settings_that_cannot_be_compared_are_refused_before_training(wrong):
     with pytest.raises(SettingError, match=next(iter(wrong))):
         StudySettings(**wrong)

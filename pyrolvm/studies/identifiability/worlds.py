@@ -15,9 +15,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pyrolvm.core.errors import require_at_least, require_seed
+from pyrolvm.core.errors import SettingError, require_at_least, require_seed
 from pyrolvm.datasets import SegmentedSources, TriangularToy, wave
 from pyrolvm.datasets.streams import stream
+from pyrolvm.inference.runs_agreement import FEWEST_DISTANCES
 
 NOISE = 0.1
 """Standard deviation of the noise, known to all models of noisy data."""
@@ -49,7 +50,7 @@ class StudySettings:
         seed: Of the data; runs have the seeds 0, 1, …
 
     Raises:
-        SettingError: If there are too few runs, steps, rows or bootstrap samples.
+        SettingError: If there are too few runs, steps, rows, bootstrap samples or distances.
     """
 
     runs: int = 5
@@ -75,6 +76,11 @@ class StudySettings:
         require_at_least(1, curve_steps=self.curve_steps)
         require_at_least(FEWEST_ROWS, test_rows=self.test_rows)
         require_at_least(FEWEST_RESAMPLES, num_resamples=self.num_resamples)
+        if 0 < self.num_distances < FEWEST_DISTANCES:
+            raise SettingError(
+                f"num_distances should be 0 or at least {FEWEST_DISTANCES}, but it is "
+                f"{self.num_distances}."
+            )
         require_seed(self.seed)
 
 
