@@ -149,7 +149,13 @@ def with_evidence(
     is_bound = any(each.is_bound for each in evidence.values())
     if not is_bound or not one_model:
         methods = dict.fromkeys(each.method for each in evidence.values())
-        return dict(measured), ", ".join(methods), is_bound
+        rows = {
+            name: dataclasses.replace(each, bc2=_at_most_one(each.bc2))
+            if evidence[name].is_bound
+            else each
+            for name, each in measured.items()
+        }
+        return rows, ", ".join(methods), is_bound
     best = max(evidence.values(), key=lambda each: each.value.mean().item())
     shared = {
         name: dataclasses.replace(
@@ -157,16 +163,21 @@ def with_evidence(
             log_evidence=best.value,
             log_evidence_error=best.standard_error,
             evidence_method=best.method,
-            bc2=None if each.bc2 is None else _rescaled(each.bc2, each.log_evidence, best.value),
+            bc2=_at_most_one(_rescaled(each.bc2, each.log_evidence, best.value)),
         )
         for name, each in measured.items()
     }
     return shared, best.method, True
 
 
-def _rescaled(bc2: Tensor, before: Tensor, now: Tensor) -> Tensor:
+def _rescaled(bc2: Tensor | None, before: Tensor, now: Tensor) -> Tensor | None:
     """Overlap with the posterior once the evidence, which it is divided by, is another."""
-    return bc2 * (before - now).exp()
+    return None if bc2 is None else bc2 * (before - now).exp()
+
+
+def _at_most_one(bc2: Tensor | None) -> Tensor | None:
+    """An overlap whose evidence is too low is an upper bound, and 1 is another."""
+    return None if bc2 is None else bc2.clamp_max(1.0)
 
 
 def _amortizes_nothing(guide: Any) -> bool:

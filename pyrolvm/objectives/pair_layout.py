@@ -6,6 +6,7 @@ random numbers, nor running statistics, nor parameters are any different afterwa
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -19,6 +20,7 @@ from pyrolvm.core.evaluation import evaluating
 from pyrolvm.core.matching import run_once
 from pyrolvm.core.point_masses import refuse_point_masses
 from pyrolvm.core.randomness import own_randomness
+from pyrolvm.core.tracing import PairTrace
 from pyrolvm.core.vectorising import particle_dim
 from pyrolvm.objectives.running_statistics import RunningStatistics
 
@@ -63,8 +65,22 @@ def _layout(
         statistics.put_back()
         with evaluating(model, guide):  # densities are compared, which takes double precision
             dim = particle_dim(model, guide, _in_double(given), alone)
+    _warn_other_plates(alone)
     outside = [name for name, site in alone.all_sites() if sites.data_dim(site) is None]
     return dim, tuple(dict.fromkeys(outside))
+
+
+def _warn_other_plates(alone: PairTrace) -> None:
+    """Say that all rows share their weights, where a plate around them has another name."""
+    plates = {frame.name for _, site in alone.all_sites() for frame in site["cond_indep_stack"]}
+    if plates and sites.DATA_PLATE not in plates:
+        warnings.warn(
+            f"No plate of this model and guide is called {sites.DATA_PLATE!r}, but "
+            f"{', '.join(map(repr, sorted(plates)))}: a draw is weighed by all rows together, as "
+            "if they were one datum, which works for few of them only. Call the plate over "
+            f"independent rows {sites.DATA_PLATE!r}.",
+            stacklevel=2,
+        )
 
 
 def _in_double(given: CallArguments) -> CallArguments:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from pyro.infer import (
+    ELBO,
     RenyiELBO,
     ReweightedWakeSleep,
     TraceMeanField_ELBO,
@@ -45,8 +46,9 @@ def refuse_traps(model: Any, guide: Any, loss: Any, pair: PairTrace, batch: Data
         SiteError: If a latent site is scaled in one of the two programs only.
         IncompatiblePairError: If the objective takes closed-form KLs, or weighs layers, and the
             guide is not drawn from the top down.
-        SettingError: If an objective takes importance weights under weights of rates.
+        SettingError: If it is no objective, or takes importance weights under weights of rates.
     """
+    _refuse_no_objective(loss)
     refuse_one_sided_scales(pair)
     if isinstance(loss, IMPORTANCE_WEIGHTED):
         _refuse_weights(guide, loss, pair)
@@ -55,6 +57,19 @@ def refuse_traps(model: Any, guide: Any, loss: Any, pair: PairTrace, batch: Data
     obstacle = split_obstacle(model, guide, pair, batch.args, dict(batch.named))
     if not _only_auxiliary(loss, pair):
         require_top_down(type(loss).__name__, obstacle)
+
+
+def _refuse_no_objective(loss: Any) -> None:
+    if isinstance(loss, type):
+        raise SettingError(
+            f"loss should be an objective, but it is the class {loss.__name__}. Make one of it: "
+            f"loss={loss.__name__}()."
+        )
+    if not (loss is None or callable(loss) or isinstance(loss, ELBO)):
+        raise SettingError(
+            f"loss should be an objective such as CoupledELBO(num_particles=10), but it is "
+            f"{loss!r}."
+        )
 
 
 def _only_auxiliary(loss: Any, pair: PairTrace) -> bool:

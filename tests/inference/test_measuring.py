@@ -73,6 +73,18 @@ class TestBinaryLayers:
             assert found.frame.loc[name].bc2 == pytest.approx(overlap.mean().item(), rel=0.05)
         assert "≤" in str(found)
 
+    def test_an_overlap_over_a_loose_bound_stays_below_one(self):
+        """Of few draws of poor guides; the tightest bound of all is not that of every datum."""
+        model, guide = random_pair((40, 20), 30, reach=1.0)
+        pairs = {"a": guide, "b": guides.HelmholtzCoupled(model).double()}
+        found = lvm.compare(
+            model, pairs, model(size=60).detach(), train="nothing", num_particles=20,
+            oracle_steps=0, progress=False,
+        )  # fmt: skip
+        overlap = found.tree["b/per_datum"].bc2.values
+        assert overlap.max() == 1.0
+        assert overlap.min() < 1.0
+
     def test_many_particles_in_parts_are_one_bound(self, pair, monkeypatch):
         model, guide = pair
         x = model(size=5).detach()

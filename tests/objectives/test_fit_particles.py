@@ -8,6 +8,7 @@ import pyro
 import pytest
 import torch
 from pyro.distributions import Bernoulli, Normal
+from pyro.infer import Trace_ELBO
 from torch import nn
 
 import pyrolvm as lvm
@@ -189,6 +190,11 @@ class TestRefusals:
         half = {"z_1": 0.5}
         with pytest.raises(SettingError, match=r"'z_1': 0\.5"):
             lvm.fit(weighted(model, half), weighted(guide, half), x, steps=1, loss=VIMCO(2))
+
+    @pytest.mark.parametrize("loss", [CoupledELBO, Trace_ELBO, "coupled"])
+    def test_what_is_no_objective(self, loss, x):
+        with pytest.raises(SettingError, match="loss should be an objective"):
+            lvm.fit(*network(), x, steps=1, loss=loss, progress=False)
 
     def test_data_with_holes(self, x):
         x[3, 2] = float("nan")

@@ -278,6 +278,22 @@ class TestAnyProgram:
         with pytest.raises(FactorisationError, match="'z' by all data"):
             objective(model, guide, x, size=60)
 
+    def test_a_plate_of_another_name_makes_it_one_datum_with_a_word(self, x):
+        def model(x):
+            with pyro.plate("rows", len(x)):
+                z = pyro.sample("z", Normal(x.new_zeros(()), 1.0))
+                pyro.sample("x", Normal(z, 0.5), obs=x)
+
+        def guide(x):
+            with pyro.plate("rows", len(x)):
+                pyro.sample("z", Normal(0.8 * x, 0.2**0.5))
+
+        objective = IWAE(3)
+        with pytest.warns(UserWarning, match="'rows': a draw is weighed by all rows"):
+            found = -objective(model, guide, x)
+        assert abs(found - Normal(0.0, 1.25**0.5).log_prob(x).sum()) < 1e-5
+        objective(model, guide, x)  # says it once
+
 
 class TestRefusals:
     def test_a_guide_that_lacks_a_layer(self, net):

@@ -75,7 +75,7 @@ SIZES: Mapping[str, Settings] = {
         sweeps=20,
     ),
     "default": Settings(0.25, (2e-2, 5e-3), (0,), tuple(OBJECTIVES)),
-    "full": Settings(1.0, (4e-2, 2e-2, 1e-2, 3e-3), (0, 1, 2), tuple(OBJECTIVES)),
+    "full": Settings(1.0, (2e-2, 1e-2, 3e-3), (0, 1, 2), tuple(OBJECTIVES)),
 }
 
 

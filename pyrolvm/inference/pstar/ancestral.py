@@ -104,16 +104,16 @@ class Ancestral:
                     break
             else:
                 raise SiteError(
-                    "Draws from p* need a guide that takes the model's one observed site and "
-                    f"draws all its other sites, but the model samples {', '.join(names)}, and "
-                    "none of them makes the guide draw just the rest."
+                    "Draws from p* need a guide that takes the model's one observed site alone "
+                    f"and draws all its other sites, but the model samples {', '.join(names)}, "
+                    "and none of them makes the guide draw just the rest."
                 )
         return self._observed
 
     def _sites_of_guide(self, x: Tensor) -> set[str]:
         try:
             trace = poutine.trace(self.guide).get_trace(x)
-        except (RuntimeError, ValueError, IndexError):  # not made for this site's values
+        except (RuntimeError, ValueError, IndexError, TypeError):  # not made for this site alone
             return set()
         return set(_samples(trace))
 

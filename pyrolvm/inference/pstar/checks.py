@@ -36,6 +36,20 @@ def refuse_per_datum(guide: Any, what: str) -> None:
         )
 
 
+def refuse_other_layers(model: Any, guide: Any) -> None:
+    """Refuse a guide that was made for another model's layers."""
+    theirs, own = (
+        (dict(getattr(program, "layer_dims", {})), getattr(program, "obs_dim", None))
+        for program in (guide, model)
+    )
+    if theirs[0] and own[0] and theirs != own:
+        raise IncompatiblePairError(
+            f"PStar couples a model with its own guide, but the guide is made for layers "
+            f"{theirs[0]} over {theirs[1]} observed units, and the model has {own[0]} over "
+            f"{own[1]}. Make the guide of this model: {type(guide).__name__}(model)."
+        )
+
+
 def require_binary(model: Any, guide: Any, what: str) -> torch.dtype:
     """Refuse a pair that is not two stacks of binary layers.
 

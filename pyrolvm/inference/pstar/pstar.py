@@ -32,11 +32,13 @@ from pyrolvm.core.checkpoint import tensor_digest
 from pyrolvm.core.errors import require_at_least
 from pyrolvm.core.program_state import program_state
 from pyrolvm.core.programs import require_pair
+from pyrolvm.core.reachable import reachable
 from pyrolvm.inference.pstar.ancestral import Ancestral
 from pyrolvm.inference.pstar.chains import inpainting_chains, sampling_chains
 from pyrolvm.inference.pstar.checks import (
     observed_places,
     refuse_chain_densities,
+    refuse_other_layers,
     refuse_per_datum,
     require_binary,
 )
@@ -60,7 +62,8 @@ class PStar:
         progress: Whether work that takes more than a second shows a bar.
 
     Raises:
-        IncompatiblePairError: If the guide's density is over a chain that ends at z.
+        IncompatiblePairError: If the guide's density is over a chain that ends at z, or it is made
+            for other layers than the model's.
 
     >>> from pyrolvm import guides, models
     >>> model = models.SigmoidBeliefNetwork(layers=(3, 2), obs_dim=5)
@@ -74,6 +77,7 @@ class PStar:
     ) -> None:
         require_pair(model, guide)
         refuse_chain_densities(guide)
+        refuse_other_layers(model, guide)
         self.model, self.guide, self.progress = model, guide, progress
         self._known_z2: tuple[str, Estimate] | None = None
 
@@ -154,7 +158,8 @@ class PStar:
 
         Returns:
             The estimate in nats, its standard error by the delta method, and ``"exact"`` or
-            ``"sampled"``.
+            ``"sampled"``. Where −log Z² is beyond about 2 nats, few draws carry the mean: value
+            and error are then both too small unless there are very many.
 
         Raises:
             SettingError: If the method is none of these, or a number is too small.
@@ -276,9 +281,11 @@ class PStar:
         dtype = require_binary(self.model, self.guide, "PStar.inpaint")
         model: Any = self.model
         x, mask = observed_places(x, mask, model.obs_dim)
+        device = model.layer_logits(model.latent_sites[0], None).device
+        x, mask = x.to(device, dtype), mask.to(device)
         with evaluating(model, self.guide, dtype=dtype):
             return inpainting_chains(
-                model, self.guide, x.to(dtype), mask, num_chains, sweeps, num_candidates, self._bar
+                model, self.guide, x, mask, num_chains, sweeps, num_candidates, self._bar
             )
 
     def posterior_sample(
@@ -323,8 +330,10 @@ class PStar:
         return known[1] if known is not None and known[0] == self._digest() else self.log_z2()
 
     def _digest(self) -> str:
-        """Stands for the parameters of both, as they are now."""
-        return tensor_digest(program_state(self.model, self.guide).items())
+        """Stands for the parameters of both, as they are now, and for tensors in their code."""
+        loose = reachable(self.model, self.guide)[1]
+        held = ((f"held.{number}", tensor) for number, tensor in enumerate(loose))
+        return tensor_digest((*program_state(self.model, self.guide).items(), *held))
 
     def _bar(self, text: str, total: int) -> tqdm:
         return tqdm(total=total, desc=text, disable=not self.progress, delay=1, dynamic_ncols=True)

@@ -138,6 +138,35 @@ class TestZ:
         pstar.log_prob(net.x, 5)
         assert asked == [1]
 
+    def test_it_asks_again_when_a_tensor_in_the_code_moves(self):
+        weight = torch.tensor([2.0])
+
+        def model(y=None):
+            with pyro.plate("data", 50 if y is None else len(y)):
+                z = pyro.sample("z", dist.Bernoulli(torch.tensor([0.4])).to_event(1))
+                return pyro.sample("y", dist.Normal(z * weight, 1.0).to_event(1), obs=y)
+
+        def guide(y):
+            with pyro.plate("data", len(y)):
+                pyro.sample("z", dist.Bernoulli(logits=y).to_event(1))
+
+        pstar, zero = lvm.PStar(model, guide, progress=False), torch.zeros(1, 1)
+        given = lvm.PStar(model, guide, progress=False)
+        pstar.log_prob(zero, 10)
+        weight.mul_(4)
+        torch.manual_seed(0)
+        found = pstar.log_prob(zero, 5000)
+        wanted = given.log_bound(zero, 5000) - given.log_z2(20_000, method="sampled").value
+        assert_close(found, wanted, rtol=0, atol=0.1)
+
+    def test_sums_over_every_joint_state_have_to_be_asked_for(self, monkeypatch):
+        model = models.SigmoidBeliefNetwork(layers=(3, 2), obs_dim=4)
+        pstar = lvm.PStar(model, guides.Amortized(model, family="bernoulli"), progress=False)
+        assert pstar.log_z2(100).method == "exact"
+        monkeypatch.setattr("pyrolvm.inference.pstar.normaliser.JOINT_CELLS", 2**9 - 1)
+        assert pstar.log_z2(100).method == "sampled"
+        assert pstar.log_z2(method="exact").method == "exact"
+
     def test_a_given_estimate_is_used(self, net, pstar):
         torch.manual_seed(1)
         found = pstar.log_prob(net.x, 5, log_z2=Estimate(-2.0, 0.1, "sampled"))
@@ -211,6 +240,47 @@ class TestProgram:
 
         with pytest.raises(SiteError, match="'u' beside"):
             lvm.PStar(plain_model, guide).program()(torch.zeros(3))
+
+    def test_a_latent_outside_the_plate_is_refused(self):
+        def model(y=None):
+            mean = pyro.sample("mean", dist.Normal(0.0, 1.0))
+            with pyro.plate("data", 3):
+                return pyro.sample("y", dist.Normal(mean, 1.0), obs=y)
+
+        def guide(y):
+            pyro.sample("mean", dist.Normal(0.2, 0.5))
+
+        with pytest.raises(SiteError, match="'mean' lies in plates"):
+            lvm.PStar(model, guide).program()(torch.zeros(3))
+
+    def test_a_latent_of_an_inner_plate_is_refused_beside_one_outside(self):
+        def program(y=None):
+            with pyro.plate("data", 3, dim=-1):
+                z = pyro.sample("z", dist.Normal(0.0, 1.0))
+                with pyro.plate("inner", 2, dim=-2):
+                    pyro.sample("u", dist.Normal(z, 1.0))
+
+        with pytest.raises(SiteError, match="'u' lies in plates"):
+            lvm.PStar(program, program).program()(torch.zeros(3))
+
+    def test_a_guide_that_leaves_a_latent_out_is_refused(self):
+        with pytest.raises(SiteError, match="does not draw 'z'"):
+            lvm.PStar(plain_model, lambda y: None).program()(torch.zeros(3))
+
+    def test_what_the_guide_computes_for_the_record_does_not_count(self):
+        def guide(y):
+            with pyro.plate("data", len(y)):
+                pyro.deterministic("twice", 2 * pyro.sample("z", dist.Normal(y / 2, 0.7)))
+
+        rows = {"z": torch.tensor([0.3, -1.0, 0.1])}
+        y = torch.tensor([0.5, 0.0, 2.0])
+        program = lvm.PStar(plain_model, guide).program()
+        wanted = sum(
+            poutine.trace(poutine.condition(half, data=rows)).get_trace(y).log_prob_sum() / 2
+            for half in (plain_model, guide)
+        )
+        trace = poutine.trace(poutine.condition(program, data=rows)).get_trace(y)
+        assert_close(trace.log_prob_sum(), wanted)
 
     def test_scale_and_condition_give_the_same(self, net):
         rows = {site: value[5].expand(16, -1) for site, value in net.latents.items()}
@@ -348,13 +418,26 @@ class TestPlainPairs:
             with pyro.plate("data", len(x)):
                 pyro.sample("u", dist.Normal(x, 1.0))
 
-        with pytest.raises(SiteError, match="z, y"):
-            lvm.PStar(plain_model, other_guide).log_z2(10)
+        def guide_with_covariates(x, c):
+            with pyro.plate("data", len(x)):
+                pyro.sample("z", dist.Normal(x + c, 1.0))
+
+        for guide in (other_guide, guide_with_covariates):
+            with pytest.raises(SiteError, match="z, y"):
+                lvm.PStar(plain_model, guide).log_z2(10)
 
     def test_a_chain_guide_has_no_density_of_z(self):
         model = models.LinearGaussian(1, 3)
         with pytest.raises(IncompatiblePairError, match="whole chain"):
             lvm.PStar(model, guides.Langevin(model))
+
+
+@pytest.mark.parametrize("layers", [(5, 2), (3, 2, 2), (3,)])
+def test_a_guide_of_other_layers_is_refused(layers):
+    model, _ = random_pair(layers, 4)
+    _, guide = random_pair((3, 2), 4)
+    with pytest.raises(IncompatiblePairError, match="made for layers"):
+        lvm.PStar(model, guide)
 
 
 def test_no_tensor_is_made_on_another_device():
@@ -366,3 +449,6 @@ def test_no_tensor_is_made_on_another_device():
     assert {t.device.type for t in (state.x, *state.layers)} == {"meta"}
     sums = layer_sums(model, guide)
     assert sums.num_states == 8
+    pstar = lvm.PStar(model, guide, progress=False)
+    given, mask = torch.ones(2, 4), torch.tensor([True, False, True, True])
+    assert pstar.inpaint(given, mask, num_chains=3, sweeps=2).device.type == "meta"
