@@ -6,6 +6,7 @@ about identifiability only among runs that found good ones.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pyrolvm.core import Data, log_densities
+from pyrolvm.core import Data, NonFiniteLossError, SiteError, log_densities
 from pyrolvm.core.errors import SettingError, require_at_least, require_seed
 from pyrolvm.core.randomness import own_randomness
 from pyrolvm.fit import Fit, beside_model, fit
@@ -83,7 +84,11 @@ def fit_restarts(
     Returns:
         The fits, best first.
 
+    Warns:
+        UserWarning: For a start whose training fails; it is left out.
+
     Raises:
+        NonFiniteLossError: If all starts fail.
         SettingError: If there is no seed, one comes twice, or ``seed`` or ``checkpoint`` is given,
             which each start has of its own.
         TypeError: If :func:`pyrolvm.fit` does not take an option.
@@ -113,8 +118,13 @@ def fit_restarts(
         with own_randomness(seed):
             model, guide = make(seed)
         path = None if folder is None else Path(folder) / f"restart-{seed}.safetensors"
-        run = fit(model, guide, data, seed=seed, checkpoint=path, **fit_options)
-        found.append((_elbo(run, scored, num_particles), run))
+        try:
+            run = fit(model, guide, data, seed=seed, checkpoint=path, **fit_options)
+            found.append((_elbo(run, scored, num_particles), run))
+        except (NonFiniteLossError, SiteError) as error:
+            if seed == chosen[-1] and not found:
+                raise
+            warnings.warn(f"The start with seed {seed} is left out. {error}", stacklevel=2)
     found.sort(key=lambda pair: pair[0], reverse=True)
     return Restarts(
         tuple(run for _, run in found),

@@ -8,7 +8,7 @@ from torch.testing import assert_close
 
 import pyrolvm as lvm
 from pyrolvm import guides, models
-from pyrolvm.core import DataError
+from pyrolvm.core import DataError, SiteError
 from pyrolvm.core.errors import SettingError
 from pyrolvm.core.program_state import program_state
 from pyrolvm.core.randomness import own_randomness
@@ -104,3 +104,18 @@ def test_what_makes_no_sense_is_refused():
 def test_what_every_start_has_of_its_own_is_refused(name, instead):
     with pytest.raises(SettingError, match=instead):
         lvm.fit_restarts(lambda seed: None, torch.zeros(4, 2), **{name: 3})
+
+
+def test_a_start_that_fails_is_left_out_with_a_warning():
+    def fragile(seed):
+        model, guide = make(seed)
+        if seed == 1:
+            with torch.no_grad():
+                next(model.parameters()).fill_(float("nan"))
+        return model, guide
+
+    with pytest.warns(UserWarning, match="seed 1 is left out"):
+        found = lvm.fit_restarts(fragile, observations(), seeds=range(3), **QUIET)
+    assert sorted(run.seed for run in found.fits) == [0, 2]
+    with pytest.raises(SiteError, match="NaN"):
+        lvm.fit_restarts(fragile, observations(), seeds=(1,), **QUIET)
