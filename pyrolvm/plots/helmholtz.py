@@ -10,6 +10,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from pyrolvm.inference.helmholtz.objectives import OBJECTIVES
 from pyrolvm.plots.quantities import fixed
@@ -77,6 +78,7 @@ def ess_against_likelihood(
             place.set_title(data, loc="left")
             place.set_ylim(0, 1.04)
             place.margins(x=0.12)
+            place.xaxis.set_major_locator(MaxNLocator(4))
             dress(place, look, grid="y")
         label_axes(places, NLL, [ROOT_ESS] * len(places))
         draw_legend(figure, handles, rows)
