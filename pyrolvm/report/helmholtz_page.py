@@ -19,21 +19,16 @@ from pyrolvm.plots.helmholtz import (
 )
 from pyrolvm.plots.helmholtz_pictures import completed_images, draws_side_by_side
 from pyrolvm.plots.saving import save
-from pyrolvm.plots.theme import NARROW, WIDE, ThemeName
+from pyrolvm.plots.theme import WIDE
+from pyrolvm.report.four_looks import picture
 from pyrolvm.report.helmholtz_tables import cell_table, likelihood_table
 from pyrolvm.report.helmholtz_words import caveats, findings, headline
-from pyrolvm.report.page import Picture, data_uri, pixels, style
+from pyrolvm.report.page import Picture, style
 from pyrolvm.report.templates import render
 
 PAGE = "helmholtz.html"
 CARDS_BELOW = 1100
 """Width of a window, CSS pixels, up to which a row of a table is a card."""
-LOOKS: tuple[tuple[str, ThemeName, float], ...] = (
-    ("light", "light", WIDE),
-    ("dark", "dark", WIDE),
-    ("light_narrow", "light", NARROW),
-    ("dark_narrow", "dark", NARROW),
-)
 
 
 @dataclass(frozen=True)
@@ -166,11 +161,12 @@ def _render(study: HelmholtzStudy, sections: Sequence[Section]) -> str:
 
 
 def _picture(section: Section) -> Picture:
-    drawn = {name: section.draw(theme, width=width) for name, theme, width in LOOKS}
-    sources = {name: data_uri(figure) for name, figure in drawn.items()}
-    size = pixels(drawn["light"])
-    return Picture(
-        section.key, section.title, section.caption, section.alternative, sources, *size
+    return picture(
+        section.key,
+        section.title,
+        section.caption,
+        section.alternative,
+        lambda theme, width: section.draw(theme, width=width),
     )
 
 

@@ -12,7 +12,8 @@ from pyrolvm.core.files import write_text
 from pyrolvm.plots.identifiability_ladder import identifiability_ladder
 from pyrolvm.plots.quantities import MISSING, fixed
 from pyrolvm.plots.saving import save
-from pyrolvm.plots.theme import NARROW, WIDE, ThemeName
+from pyrolvm.plots.theme import WIDE, ThemeName
+from pyrolvm.report.four_looks import picture
 from pyrolvm.report.identifiability_words import (
     agreement_cells,
     findings,
@@ -21,7 +22,7 @@ from pyrolvm.report.identifiability_words import (
     notes,
     titles,
 )
-from pyrolvm.report.page import Picture, data_uri, pixels, style
+from pyrolvm.report.page import Picture, style
 from pyrolvm.report.templates import render
 from pyrolvm.report.text_table import TextTable
 from pyrolvm.studies.identifiability import EXPERIMENTS, IdentifiabilityStudy
@@ -29,12 +30,6 @@ from pyrolvm.studies.identifiability import EXPERIMENTS, IdentifiabilityStudy
 PAGE = "identifiability.html"
 CARDS_BELOW = 1100
 """Width of a window, CSS pixels, up to which a row of a table is a card."""
-LOOKS: tuple[tuple[str, ThemeName, float], ...] = (
-    ("light", "light", WIDE),
-    ("dark", "dark", WIDE),
-    ("light_narrow", "light", NARROW),
-    ("dark_narrow", "dark", NARROW),
-)
 FIGURES = {
     "ladder": (
         ("triangular-map", "fixed-prior-warm-start", "learned-prior", "generic-flow", "vae"),
@@ -201,12 +196,16 @@ def _render(study: IdentifiabilityStudy) -> str:
 
 
 def _picture(study: IdentifiabilityStudy, key: str) -> Picture:
-    drawn = {look: ladder_figure(study, key, theme, width) for look, theme, width in LOOKS}
     named = titles(study)
     shown = ", ".join(named[cell] for cell in _drawable(study, key))
     alternative = f"Agreement of pairs of runs on each rung of the ladder, for: {shown}."
-    sources = {look: data_uri(figure) for look, figure in drawn.items()}
-    return Picture(key, FIGURES[key][1], CAPTION, alternative, sources, *pixels(drawn["light"]))
+    return picture(
+        key,
+        FIGURES[key][1],
+        CAPTION,
+        alternative,
+        lambda theme, width: ladder_figure(study, key, theme, width),
+    )
 
 
 def _facts(study: IdentifiabilityStudy) -> list[tuple[str, str]]:

@@ -15,8 +15,9 @@ from pyrolvm.plots.quantities import fixed
 from pyrolvm.plots.rate_plane import rate_plane, task_maps
 from pyrolvm.plots.rate_plane_tasks import fano_curve, quality_against_rates
 from pyrolvm.plots.saving import save
-from pyrolvm.plots.theme import NARROW, WIDE, ThemeName
-from pyrolvm.report.page import Picture, data_uri, pixels, style
+from pyrolvm.plots.theme import WIDE, ThemeName
+from pyrolvm.report.four_looks import picture
+from pyrolvm.report.page import Picture, style
 from pyrolvm.report.rate_plane_words import caveats, findings, headline, task_rows
 from pyrolvm.report.templates import render
 from pyrolvm.report.text_table import TextTable
@@ -24,12 +25,6 @@ from pyrolvm.report.text_table import TextTable
 PAGE = "rate-plane.html"
 CARDS_BELOW = 760
 """Width of a window, CSS pixels, up to which a row of a table is a card."""
-LOOKS: tuple[tuple[str, ThemeName, float], ...] = (
-    ("light", "light", WIDE),
-    ("dark", "dark", WIDE),
-    ("light_narrow", "light", NARROW),
-    ("dark_narrow", "dark", NARROW),
-)
 MODEL_COLUMNS = {
     "rate_1": ("R₁", 2), "rate_2": ("R₂", 3), "distortion": ("D", 1),
     "negative_elbo": ("−ELBO", 1), "psnr": ("PSNR, dB", 2), "accuracy_drawn": ("acc., draw", 3),
@@ -156,12 +151,7 @@ def _render(plane: RatePlane, sections: Sequence[Section]) -> str:
 
 
 def _picture(section: Section) -> Picture:
-    drawn = {name: section.draw(theme, width) for name, theme, width in LOOKS}
-    sources = {name: data_uri(figure) for name, figure in drawn.items()}
-    size = pixels(drawn["light"])
-    return Picture(
-        section.key, section.title, section.caption, section.alternative, sources, *size
-    )
+    return picture(section.key, section.title, section.caption, section.alternative, section.draw)
 
 
 def _facts(plane: RatePlane) -> list[tuple[str, str]]:
