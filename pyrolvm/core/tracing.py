@@ -85,7 +85,7 @@ def run_pair(
         data: What both take.
         like: An earlier run, whose subsampled rows are used again.
     """
-    rows = Trace() if like is None else _subsamples(like)
+    rows = Trace() if like is None else subsamples(like)
     guide_trace = poutine.trace(poutine.replay(guide, trace=rows)).get_trace(
         *data.args, **data.named
     )
@@ -103,7 +103,8 @@ def _nodes(trace: Trace) -> dict[str, Any]:
     return dict(trace.nodes)
 
 
-def _subsamples(pair: PairTrace) -> Trace:
+def subsamples(pair: PairTrace) -> Trace:
+    """Return the rows that the plates of a run chose, as a trace to replay."""
     return _holding(
         {
             name: site
