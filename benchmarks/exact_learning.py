@@ -216,7 +216,7 @@ def training() -> None:
                 seconds.append(time.process_time() - began)
                 rises += "EM" in method and bool((fit.losses.diff() > 0.01).any())
                 for found, x in ((train, data.train), (test, data.test)):
-                    found.append(-lvm.log_evidence(model, x).mean().item())
+                    found.append(-lvm.log_evidence(model, x).value.mean().item())
             print(
                 f"  {method:15s} train {np.median(train):.3f} [{min(train):.3f}, {max(train):.3f}]"
                 f"  test {np.median(test):.3f}  {np.median(seconds):5.1f} s"

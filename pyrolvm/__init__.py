@@ -5,8 +5,8 @@
 >>> model = models.CPAGenerator(latent_dim=2, obs_dim=64, hidden=(16,), noise_scale=0.1)
 >>> guide = guides.Amortized(model, family="full", hidden=(64,))
 
-Then ``lvm.fit`` trains, ``lvm.compare`` scores guides against the posterior, ``lvm.diagnose``
-measures any Pyro pair, and ``lvm.log_evidence`` is exact where the model allows it.
+Then ``lvm.fit`` trains, ``lvm.compare`` scores guides against the posterior, ``lvm.diagnose`` says
+whether any Pyro pair can be trusted, and ``lvm.log_evidence`` is exact where the model allows it.
 """
 
 from __future__ import annotations
@@ -17,16 +17,20 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pyrolvm.compare import Comparison, compare, diagnose
+    from pyrolvm.compare import Comparison, compare, score
     from pyrolvm.core.errors import PyroLVMError
     from pyrolvm.core.estimate import Estimate
     from pyrolvm.core.log_densities import LogDensities, log_densities
+    from pyrolvm.core.weights_file import save_weights
+    from pyrolvm.diagnose import Diagnosis, diagnose
     from pyrolvm.fit import Fit, fit
     from pyrolvm.fit_em import fit_em
     from pyrolvm.fit_ensemble import EnsembleFit, EnsembleMember, fit_ensemble
     from pyrolvm.fit_exact import fit_exact
     from pyrolvm.fit_restarts import Restarts, fit_restarts
-    from pyrolvm.inference.evidence import log_evidence
+    from pyrolvm.inference.calibration import Calibration, calibrate
+    from pyrolvm.inference.evidence_routes import log_evidence
+    from pyrolvm.inference.from_pyro import from_pyro_mcmc, from_pyro_svi
     from pyrolvm.inference.invertibility import Invertibility, invertibility
     from pyrolvm.inference.kl_trace import KLTrace
     from pyrolvm.inference.layer_rates import LayerRates, layer_rates
@@ -38,7 +42,9 @@ __version__ = "0.1.0"
 
 __all__ = [
     "AnchoredWarmStart",
+    "Calibration",
     "Comparison",
+    "Diagnosis",
     "EnsembleFit",
     "EnsembleMember",
     "Estimate",
@@ -52,6 +58,7 @@ __all__ = [
     "Restarts",
     "Study",
     "StudyResult",
+    "calibrate",
     "compare",
     "diagnose",
     "fit",
@@ -59,15 +66,21 @@ __all__ = [
     "fit_ensemble",
     "fit_exact",
     "fit_restarts",
+    "from_pyro_mcmc",
+    "from_pyro_svi",
     "invertibility",
     "layer_rates",
     "log_densities",
     "log_evidence",
+    "save_weights",
+    "score",
 ]
 
 _HOMES = {
     "AnchoredWarmStart": "pyrolvm.objectives.anchored_warm_start",
+    "Calibration": "pyrolvm.inference.calibration",
     "Comparison": "pyrolvm.compare",
+    "Diagnosis": "pyrolvm.diagnose",
     "EnsembleFit": "pyrolvm.fit_ensemble",
     "EnsembleMember": "pyrolvm.fit_ensemble",
     "Estimate": "pyrolvm.core.estimate",
@@ -81,17 +94,22 @@ _HOMES = {
     "Restarts": "pyrolvm.fit_restarts",
     "Study": "pyrolvm.studies.study",
     "StudyResult": "pyrolvm.studies.study",
+    "calibrate": "pyrolvm.inference.calibration",
     "compare": "pyrolvm.compare",
-    "diagnose": "pyrolvm.compare",
+    "diagnose": "pyrolvm.diagnose",
     "fit": "pyrolvm.fit",
     "fit_ensemble": "pyrolvm.fit_ensemble",
     "fit_em": "pyrolvm.fit_em",
     "fit_exact": "pyrolvm.fit_exact",
     "fit_restarts": "pyrolvm.fit_restarts",
+    "from_pyro_mcmc": "pyrolvm.inference.from_pyro",
+    "from_pyro_svi": "pyrolvm.inference.from_pyro",
     "invertibility": "pyrolvm.inference.invertibility",
     "layer_rates": "pyrolvm.inference.layer_rates",
     "log_densities": "pyrolvm.core.log_densities",
-    "log_evidence": "pyrolvm.inference.evidence",
+    "log_evidence": "pyrolvm.inference.evidence_routes",
+    "save_weights": "pyrolvm.core.weights_file",
+    "score": "pyrolvm.compare",
 }
 
 _PARTS = (

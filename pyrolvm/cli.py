@@ -1,4 +1,4 @@
-"""The command line: ``pyrolvm compare``, ``fit``, ``study``, ``report``, ``list``, ``data``.
+"""The command line: ``pyrolvm compare``, ``fit``, ``diagnose``, ``study``, ``report``, and more.
 
 Torch and Pyro are loaded by the command that needs them, so that ``pyrolvm --help`` answers at
 once.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import App, CycloptsError, Parameter
 
@@ -149,19 +149,83 @@ def fit(
 
 
 @app.command
+def diagnose(
+    model: str,
+    guide: str,
+    data: Path,
+    /,
+    *,
+    state: Path | None = None,
+    particles: int = 1000,
+    effort: Literal["quick", "standard", "full"] = "standard",
+    seed: int = 0,
+    out: Path | None = None,
+) -> None:
+    """Can this fit be trusted? Diagnose any Pyro model and guide of your own.
+
+    Prints the verdict with its reasons and writes one run folder: report.html, diagnosis.nc,
+    findings.csv, config.json.
+
+    Example: pyrolvm diagnose my_module:model my_module:guide data.npz --state weights.safetensors
+
+    Example: pyrolvm diagnose my_module:model "my_module:make_guide()" data.csv --effort quick
+
+    Args:
+        model: module:attribute, looked for in the current folder first; a function or a module,
+            or, with () at its end, a function that makes one.
+        guide: Likewise.
+        data: A .npz file, whose arrays are the arguments by name (a single one is the first
+            argument); a .npy file: the first argument; a .csv file: columns that the model's
+            arguments are named after, or else one matrix, the first argument.
+        state: The trained weights, a .safetensors file from
+            pyrolvm.save_weights(model, guide, path); left out where the module itself trains or
+            loads them.
+        particles: Draws of the guide for each datum.
+        effort: quick: importance weights and predictions, in seconds; standard: draws of the
+            posterior for some data, the split of the gap and, for amortized guides, calibration;
+            full: more data, and calibration by refits.
+        seed: The same seed gives the same result; a whole number from 0 to 2**63 - 1.
+        out: Run folder; by default runs/diagnose-<hash of the configuration>.
+    """
+    from pyrolvm.diagnostics.diagnosis_tree import read_findings
+    from pyrolvm.diagnostics.verdict import judge
+    from pyrolvm.runs_diagnose import run_diagnose
+
+    asked = {
+        "command": "diagnose",
+        "model": model,
+        "guide": guide,
+        "data": str(data),
+        "state": None if state is None else str(state),
+        "particles": particles,
+        "effort": effort,
+        "seed": seed,
+    }
+    path, tree, is_new = run_diagnose(asked, out)
+    if not is_new:
+        print(f"{path} is finished; this is its stored result.")
+    print(judge(read_findings(tree)))
+    print(f"Report: {path / 'report.html'}\nTable: {path / 'findings.csv'}")
+
+
+@app.command
 def report(folder: Path) -> None:
     """Build the page and the figures of a finished run anew from its stored numbers.
 
     Example: pyrolvm report runs/compare-0123456789ab
 
     Args:
-        folder: The run folder.
+        folder: The run folder, of a comparison or of a diagnosis.
     """
     from pyrolvm.core.errors import RunFolderError
     from pyrolvm.diagnostics import arviz_export
+    from pyrolvm.report.diagnosis_folder import is_diagnosed, read_diagnosis, rebuild_page
     from pyrolvm.report.run_folder import TREE, read_config, rebuild
     from pyrolvm.studies.command import refuse_study_folder
 
+    if is_diagnosed(folder):
+        print(rebuild_page(read_diagnosis(folder), folder))
+        return
     refuse_study_folder(folder)
     read_config(folder)
     if not (folder / TREE).exists():

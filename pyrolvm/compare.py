@@ -164,7 +164,7 @@ def compare(
     require_at_least(2, num_particles=num_particles)
     require_seed(seed)
     require_guides(model, guides)
-    _refuse_other_targets(guides)
+    refuse_other_targets(guides)
     if train not in ("guides", "together", "nothing"):
         raise SettingError(
             f"train should be 'guides', 'together' or 'nothing', but it is {train!r}."
@@ -191,13 +191,13 @@ def compare(
         return _score(oracles, trained, num_pictures, train != "together", attributes)
 
 
-def _refuse_other_targets(guides: Mapping[str, Any]) -> None:
+def refuse_other_targets(guides: Mapping[str, Any]) -> None:
     """Refuse guides whose weights of rates make another law than the posterior their target."""
     for name, guide in guides.items():
         weights = unequal_to_one(guide)
         if weights:
             raise SettingError(
-                f"compare and diagnose measure how far a guide is from the posterior, but the "
+                f"compare, score and diagnose measure how far a guide is from the posterior, but the "
                 f"guide {name!r} carries rate_weights {weights}, for which the best guide is "
                 "another law: its gap and k-hat would call a good guide bad. Look at its rates "
                 "and distortion with layer_rates(model, guide, data), or set all weights to 1."
@@ -214,7 +214,7 @@ def _own_copy(model: Any, guide: Any) -> tuple[Any, Any]:
     )
 
 
-def diagnose(
+def score(
     model: Callable[..., Any],
     guide: Callable[..., Any],
     data: Any,
@@ -223,9 +223,10 @@ def diagnose(
     seed: int = 0,
     progress: bool = False,
 ) -> Comparison:
-    """Measure one guide as it is: any Pyro pair, trained by whatever means.
+    """Measure one guide as it is, quickly: any Pyro pair, trained by whatever means.
 
-    The evidence is exact where the model offers it, and the IWAE bound elsewhere; gaps are then
+    One row of a comparison, from draws of the guide alone; :func:`pyrolvm.diagnose` also looks
+    where they do not reach. The evidence is exact where the model offers it, and the IWAE bound elsewhere; gaps are then
     lower bounds. With a latent site outside the plate ``"data"`` the whole data set is one datum.
 
     Args:

@@ -218,7 +218,7 @@ def test_a_plain_pyro_pair_is_diagnosed_with_a_bound():
             pyro.sample("z", Normal(loc * x[:, 0], 0.5**0.5))
 
     x = torch.randn(50, 1)
-    found = lvm.diagnose(model, guide, x, num_particles=500)
+    found = lvm.score(model, guide, x, num_particles=500)
     row = found.frame.iloc[0]
     truth = Normal(0.0, 2**0.5).log_prob(x[:, 0]).mean().item()
     assert row.log_evidence == pytest.approx(truth, abs=1e-5)  # this guide is the posterior
@@ -239,7 +239,7 @@ def test_with_a_global_latent_the_data_set_is_one_datum():
     def guide(x):
         pyro.sample("mean", Normal(x.sum() / precision, precision**-0.5))
 
-    found = lvm.diagnose(model, guide, x, num_particles=100)
+    found = lvm.score(model, guide, x, num_particles=100)
     covariance = torch.eye(20) + 1.0
     truth = MultivariateNormal(torch.zeros(20), covariance).log_prob(x[:, 0]).item()
     assert found.frame.log_evidence.iloc[0] == pytest.approx(truth, abs=1e-4)
@@ -309,9 +309,9 @@ def test_guides_that_are_no_programs_by_name_are_refused(linear, given, sentence
 def test_a_number_as_model_or_guide_is_refused(linear):
     model, x = linear
     with pytest.raises(SettingError, match=r"The guide should be a Pyro program .* it is 3"):
-        lvm.diagnose(model, 3, x)  # type: ignore[arg-type]
+        lvm.score(model, 3, x)  # type: ignore[arg-type]
     with pytest.raises(SettingError, match=r"The model should be a Pyro program .* it is 3"):
-        lvm.diagnose(3, guides.Exact(model), x)  # type: ignore[arg-type]
+        lvm.score(3, guides.Exact(model), x)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("seed", [-1, 2**63])

@@ -29,7 +29,7 @@ def glorot(hidden, seed, obs_dim=2):
 
 
 def nll(model, x):
-    return -lvm.log_evidence(model, x).mean().item()
+    return -lvm.log_evidence(model, x).value.mean().item()
 
 
 @pytest.fixture(scope="module")

@@ -65,12 +65,12 @@ print(f"training ELBO, last 100 steps: {-sum(losses[-100:]) / 100:.3f} nats a da
 # %% [markdown]
 # ## The measurement
 #
-# `lvm.diagnose` draws 1,000 particles from the guide for every datum, weighs each by log w = log
+# `lvm.score` draws 1,000 particles from the guide for every datum, weighs each by log w = log
 # p(x, z) − log q(z | x), and reads everything from these weights, in double precision.
 
 # %%
 z_test, x_test = walkers(100 if smoke else 300)
-print(lvm.diagnose(model, guide, x_test))
+print(lvm.score(model, guide, x_test))
 
 # %% [markdown]
 # - **ELBO** is the mean log weight.
@@ -194,8 +194,8 @@ def mean_field(x):
 
 
 closed_form = 0.5 * (precision.diagonal().log().sum() - precision.logdet())
-row = lvm.diagnose(linear, mean_field, x_linear).frame.iloc[0]
-exact = lvm.diagnose(linear, guides.Exact(linear), x_linear).frame.iloc[0]
+row = lvm.score(linear, mean_field, x_linear).frame.iloc[0]
+exact = lvm.score(linear, guides.Exact(linear), x_linear).frame.iloc[0]
 print(f"mean field, closed form  {closed_form:.4f} nats")
 print(f"mean field, measured     {row.gap:.4f} ± {row.gap_se:.4f} nats")
 print(f"exact guide, measured    {exact.gap:.0e} nats")

@@ -122,7 +122,7 @@ for width in (16, 64, 256):
     steps = 50 if smoke else 2000
     lvm.fit(model, guide, x_train, steps=steps, train="guide", progress=False)
     seen, held_out = (
-        lvm.diagnose(model, guide, x).frame.iloc[0] for x in (x_train[: len(x_test)], x_test)
+        lvm.score(model, guide, x).frame.iloc[0] for x in (x_train[: len(x_test)], x_test)
     )
     print(f"{width:4} hidden  {guide.num_parameters:10,}    {seen.gap:8.2f} ± {seen.gap_se:.2f}"
           f"        {held_out.gap:8.2f} ± {held_out.gap_se:.2f}")  # fmt: skip

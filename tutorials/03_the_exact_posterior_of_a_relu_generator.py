@@ -68,7 +68,7 @@ with torch.no_grad():
     joint = Normal(0.0, 1.0).log_prob(z[:, 0]) + Normal(model.decoder(z), sigma).log_prob(x)[:, 0]
 print(f"log p(x) by hand        {weight.sum().log():.10f} nats")
 print(f"log p(x) by quadrature  {torch.trapezoid(joint.exp(), z[:, 0]).log():.10f} nats")
-print(f"lvm.log_evidence        {lvm.log_evidence(model, x).item():.10f} nats")
+print(f"lvm.log_evidence        {lvm.log_evidence(model, x).value.item():.10f} nats")
 
 # %%
 figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.6), layout="constrained")
@@ -123,7 +123,7 @@ by_elbo = copy.deepcopy(by_likelihood)
 optimizer = torch.optim.Adam(by_likelihood.parameters(), lr=1e-2)
 for _ in range(100 if smoke else 1500):
     optimizer.zero_grad()
-    loss = -lvm.log_evidence(by_likelihood, circle.train).mean()
+    loss = -lvm.log_evidence(by_likelihood, circle.train).value.mean()
     loss.backward()
     optimizer.step()
 
@@ -133,7 +133,7 @@ lvm.fit(by_elbo, gaussian, circle.train, steps=steps, learning_rate=1e-2, progre
 print("trained by          held-out log p(x)   noise σ")
 for name, trained in {"exact likelihood": by_likelihood, "Gaussian ELBO": by_elbo}.items():
     with torch.no_grad():
-        evidence = lvm.log_evidence(trained, circle.test).mean()
+        evidence = lvm.log_evidence(trained, circle.test).value.mean()
         print(f"{name:18}  {evidence:7.3f} nats        {trained.noise_scale[0]:.3f}")
 
 # %% [markdown]
@@ -175,14 +175,14 @@ optimizer = torch.optim.Adam(generator.parameters(), lr=1e-2)
 for _ in range(30 if smoke else 800):
     batch = digits.train[torch.randperm(len(digits.train))[:256]]
     optimizer.zero_grad()
-    loss = -lvm.log_evidence(generator, batch).mean()
+    loss = -lvm.log_evidence(generator, batch).value.mean()
     loss.backward()
     optimizer.step()
 
 guide = guides.ExactCPA(generator)
 posterior = guide.posterior(digits.test)
 polygons = posterior.regions.polygons
-evidence = lvm.log_evidence(generator, digits.test).mean()
+evidence = lvm.log_evidence(generator, digits.test).value.mean()
 print(f"held-out log p(x) {evidence:.2f} nats a digit, {len(polygons)} polygons")
 
 # %%

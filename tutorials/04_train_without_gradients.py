@@ -37,7 +37,7 @@ def generator(seed=0):
 def nll(model, x):
     """Exact negative log likelihood, nats per datum."""
     with torch.no_grad():
-        return -lvm.log_evidence(model, x).mean().item()
+        return -lvm.log_evidence(model, x).value.mean().item()
 
 
 # %% [markdown]
@@ -159,7 +159,7 @@ z = torch.linspace(-3.5, 3.5, 1000, dtype=torch.float64)[:, None]
 figure, axes = plt.subplots(1, 2, figsize=(8.4, 4.2), layout="constrained", sharey=True)
 for place, (name, model) in zip(axes, {"safeguarded EM": em, "VAE": vae}.items(), strict=True):
     with torch.no_grad():
-        density = lvm.log_evidence(model, plane).exp().reshape(len(grid), -1).T
+        density = lvm.log_evidence(model, plane).value.exp().reshape(len(grid), -1).T
         curve = model.generate(z)
     place.contourf(grid, grid, density, levels=12, cmap="Greys")
     place.plot(*x_train.T, ".", markersize=2, alpha=0.5)

@@ -66,7 +66,7 @@ def share_of_data_right(model: lvm.models.SignPermutation, width: int) -> float:
         model, guide, data, loss=forward_kl, train="guide", batch_size=256, learning_rate=3e-2,
         steps=50 if smoke else 1500, progress=False,
     )  # fmt: skip
-    return lvm.diagnose(model, guide, data, num_particles=100).frame["tv_share"].item()
+    return lvm.score(model, guide, data, num_particles=100).frame["tv_share"].item()
 
 
 widths = (8, 32) if smoke else (8, 32, 64, 128)

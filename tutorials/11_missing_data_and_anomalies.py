@@ -42,7 +42,7 @@ trained = {
 for name, model in trained.items():
     lvm.fit_exact(model.double(), x_train, steps=steps, progress=False)
     with torch.no_grad():
-        evidence = lvm.log_evidence(model, x_test)
+        evidence = lvm.log_evidence(model, x_test).value
     error = evidence.std() / len(x_test) ** 0.5
     noise = model.noise_scale[0].item()
     print(f"{name:24} log p(x) {evidence.mean():6.2f} ± {error:.2f} nats, noise σ {noise:.3f}")

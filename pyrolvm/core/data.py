@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -64,7 +64,10 @@ HUGE = 1e8
 
 @dataclass(frozen=True)
 class Data:
-    """One tensor, or a mapping from argument name to tensor; every tensor has one row a datum.
+    """The arguments of a program; every tensor with rows among them has one row a datum.
+
+    A program that holds its data itself takes no arguments, and its data set is one datum. A
+    number, a text or another object among the named arguments is passed on as it is.
 
     Args:
         positional: The single argument of the program, if it takes one.
@@ -72,49 +75,59 @@ class Data:
     """
 
     positional: Tensor | None
-    named: Mapping[str, Tensor]
+    named: Mapping[str, Any]
 
     @classmethod
     def of(cls, data: Any) -> Data:
-        """Read data from a tensor, an array, or a mapping of those.
+        """Read data from a tensor, an array, a mapping from argument names, or None.
 
         Raises:
             DataError: If there are no rows, or the tensors disagree about their number.
         """
         if isinstance(data, Data):
             return data
+        if data is None:
+            return cls(None, {})
         if isinstance(data, Mapping):
-            made = cls(None, {name: _tensor(value, name) for name, value in data.items()})
+            made = cls(None, {name: _argument(value, name) for name, value in data.items()})
         else:
             made = cls(_tensor(data, "data"), {})
         rows = {name: len(tensor) for name, tensor in made.items()}
-        if not rows:
-            raise DataError("A program needs data, but the mapping is empty.")
+        if isinstance(data, Mapping) and not data:
+            raise DataError(
+                "A program needs data, but the mapping is empty. Pass None to programs that take "
+                "no arguments."
+            )
         if len(set(rows.values())) > 1:
-            raise DataError(f"All data need the same number of rows, but got {rows}.")
+            raise DataError(
+                f"All data need the same number of rows, but got {rows}. Bind an argument without "
+                "rows to model and guide: functools.partial(model, name=value)."
+            )
         if made.num_rows == 0:
             raise DataError("The data has no rows; at least one is needed.")
         return made
 
     @property
     def num_rows(self) -> int:
-        """Number of data N."""
-        return len(next(iter(self.items()))[1])
+        """Number of data N; 1 where no argument has rows."""
+        return next((len(tensor) for _, tensor in self.items()), 1)
 
     def items(self) -> Iterator[tuple[str, Tensor]]:
-        """The tensors with their names; the positional one is called ``x``."""
+        """The tensors with rows and their names; the positional one is called ``x``."""
         if self.positional is not None:
             yield "x", self.positional
-        yield from self.named.items()
+        for name, value in self.named.items():
+            if isinstance(value, Tensor) and value.dim():
+                yield name, value
 
     @property
     def device(self) -> torch.device:
         """Where the data lies."""
-        return next(iter(self.items()))[1].device
+        return next((tensor.device for _, tensor in self.items()), torch.device("cpu"))
 
     def rows(self, index: slice | Tensor) -> Data:
-        """Return the chosen rows."""
-        return self._map(lambda tensor: tensor[index])
+        """Return the chosen rows; what has no rows stays."""
+        return self._map(lambda tensor: tensor[index] if tensor.dim() else tensor)
 
     def to(
         self, device: torch.device | str | None = None, dtype: torch.dtype | None = None
@@ -160,7 +173,11 @@ class Data:
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> Data:
         positional = None if self.positional is None else change(self.positional)
-        return Data(positional, {name: change(tensor) for name, tensor in self.named.items()})
+        changed = {
+            name: change(value) if isinstance(value, Tensor) else value
+            for name, value in self.named.items()
+        }
+        return Data(positional, changed)
 
 
 def _size_hint(tensors: Iterator[tuple[str, Tensor]]) -> str:
@@ -173,7 +190,18 @@ def _size_hint(tensors: Iterator[tuple[str, Tensor]]) -> str:
     )
 
 
+def _argument(value: Any, name: str) -> Any:
+    """A named argument: a tensor where it has rows, as it is where it has none."""
+    listed = isinstance(value, Sequence) and not isinstance(value, str)
+    return _tensor(value, name) if listed or np.ndim(value) else value
+
+
 def _tensor(value: Any, name: str) -> Tensor:
+    if isinstance(value, tuple) and any(isinstance(each, Tensor) for each in value):
+        raise DataError(
+            f"{name!r} came as a tuple of {len(value)}. Pass several arguments as a mapping from "
+            'their names, for example {"x": x, "y": y}.'
+        )
     try:
         tensor = value if isinstance(value, Tensor) else torch.as_tensor(np.array(value))
     except (TypeError, ValueError) as error:

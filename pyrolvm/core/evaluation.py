@@ -96,9 +96,11 @@ def evaluating(*programs: Any, dtype: torch.dtype = torch.float64) -> Iterator[N
         dtype: Precision of everything inside.
     """
     modules, loose = reachable(*programs)
-    parts = {id(part): part for module in modules for part in module.modules()}.values()
+    parts = list({id(part): part for module in modules for part in module.modules()}.values())
     saved = {id(t): (t, t.data) for t in (*_floating_tensors(modules), *loose)}
     modes = [(part, part.training) for part in parts]
+    loose_names = [(vars(part), name) for part in parts for name in vars(part)]
+    held = [(own, name, own[name]) for own, name in loose_names if isinstance(own[name], Tensor)]
     default = torch.get_default_dtype()
     with ExitStack() as stack:
         try:
@@ -117,6 +119,8 @@ def evaluating(*programs: Any, dtype: torch.dtype = torch.float64) -> Iterator[N
                 tensor.data = data
             for part, mode in modes:
                 part.training = mode
+            for own, name, tensor in held:  # a program may put its draws there
+                own[name] = tensor
             for tensor in _floating_tensors(modules):
                 if (
                     id(tensor) not in saved

@@ -5,12 +5,12 @@ r"""The latent sites of a program as one unconstrained vector for each datum.
 T maps each site's part of u onto the support of its distribution. What needs gradients or a flat
 vector (annealing, Markov chains, Gaussian fits, distances between draws) works here, for any Pyro
 program: sites inside the ``"data"`` plate give every datum a vector of its own; with a site
-outside it the data set is one datum, N is 1, and the vector holds all latents.
+outside it the data set is one datum, N is 1, and the vector holds all latents. Discrete sites with
+finite support are summed out, whether the model marks them or not.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,66 +27,16 @@ from torch.distributions.utils import _sum_rightmost
 
 from pyrolvm.core import sites
 from pyrolvm.core.data import Data
-from pyrolvm.core.errors import SiteError
 from pyrolvm.core.evaluation import evaluating
+from pyrolvm.core.latent_site import LatentSite, located
 from pyrolvm.core.matching import run_once
 from pyrolvm.core.model import Model
-from pyrolvm.core.tracing import PARTICLE_PLATE, Holding, PairTrace, free_dim, subsamples
+from pyrolvm.core.summed_out import can_be_summed
+from pyrolvm.core.tracing import Holding, PairTrace, free_dim, in_particles, subsamples
 from pyrolvm.core.vectorising import vectorises
 
 Points = Float[Tensor, "particle data S"]
 """Unconstrained vectors, shape ``(K, N, S)``."""
-
-
-@dataclass(frozen=True)
-class LatentSite:
-    """Where one latent site stands in the vector.
-
-    Args:
-        name: Of the site.
-        columns: Its columns of the vector.
-        plates: Dimension and size of each batch dimension but those of particles and data, from
-            the left.
-        data_dim: Dimension of the plate ``"data"``; None outside it.
-        event: Unconstrained event shape.
-        support_event: Event shape of the site's values.
-    """
-
-    name: str
-    columns: slice
-    plates: tuple[tuple[int, int], ...]
-    data_dim: int | None
-    event: tuple[int, ...]
-    support_event: tuple[int, ...]
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Unconstrained shape of one datum's part."""
-        return (*(size for _, size in self.plates), *self.event)
-
-    @property
-    def coordinate_names(self) -> tuple[str, ...]:
-        """``z[0]``, ``z[1]``, …; the bare name where there is one number only."""
-        size = math.prod(self.shape)
-        if size == 1:
-            return (self.name,)
-        index = (torch.unravel_index(torch.tensor(i), self.shape) for i in range(size))
-        return tuple(f"{self.name}[{','.join(str(int(k)) for k in each)}]" for each in index)
-
-    def in_trace(self, values: Tensor, event: tuple[int, ...], particle_dim: int | None) -> Tensor:
-        """Arrange values ``(K, N, plates…, event…)`` as the site has them in a trace."""
-        if particle_dim is None:
-            values = values[0]
-        if self.data_dim is None:
-            values = values.squeeze(0 if particle_dim is None else 1)
-        firsts = [dim for dim in (particle_dim, self.data_dim) if dim is not None]
-        dims = [*firsts, *(dim for dim, _ in self.plates)]
-        order = sorted(range(len(dims)), key=lambda axis: dims[axis])
-        rest = range(len(dims), len(dims) + len(event))
-        sizes = {dims[axis]: values.shape[axis] for axis in order}
-        width = max((-dim for dim in dims), default=0)
-        batch = [sizes.get(dim, 1) for dim in range(-width, 0)]
-        return values.permute([*order, *rest]).reshape(*batch, *event)
 
 
 class LatentSpace:
@@ -104,17 +54,20 @@ class LatentSpace:
     ) -> None:
         self.model, self.data = model, data
         self._particle_dim, self._rows = particle_dim, subsamples(alone)
-        latents = alone.latents()
-        self.global_sites = tuple(
-            dict.fromkeys(n for n, site in alone.all_sites() if sites.data_dim(site) is None)
-        )
-        self.sites = _located(latents, self.factorises)
-        self.num_data = data.num_rows if self.factorises else 1
+        self._enumeration = alone.enumeration
+        self.global_sites = alone.outside_data_plate()
+        self.sites = located(alone.latents(), self.factorises)
+        self.num_data = sites.num_data(alone.observed()) if self.factorises else 1
 
     @property
     def factorises(self) -> bool:
         """Whether each datum has a posterior of its own."""
         return not self.global_sites
+
+    @property
+    def vectorised(self) -> bool:
+        """Whether many particles run at once."""
+        return self._particle_dim is not None
 
     @property
     def dim(self) -> int:
@@ -151,12 +104,18 @@ class LatentSpace:
             (slope,) = torch.autograd.grad(value.sum(), at)
         return value.detach(), slope
 
-    def to_values(self, points: Points) -> dict[str, Tensor]:
-        """Values of the sites at unconstrained points, ``(K, N, ...)``, or ``(K, ...)``."""
+    def to_values(self, points: Points, names: Iterable[str] = ()) -> dict[str, Tensor]:
+        """Values of sites at unconstrained points, ``(K, N, ...)``, or ``(K, ...)``.
+
+        Args:
+            points: Shape ``(K, N, S)``.
+            names: The sites, deterministic ones too; none stands for all latent ones.
+        """
+        wanted = tuple(names) or tuple(site.name for site in self.sites)
         parts = []
         for part in self._runs(points):
             trace = self._run(_Constraining(self._held(part)), len(part))
-            parts.append({site.name: self._value(trace.nodes[site.name]) for site in self.sites})
+            parts.append({name: self._value(trace.nodes[name]) for name in wanted})
         return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
     def to_points(self, values: Mapping[str, Tensor]) -> Points:
@@ -209,27 +168,30 @@ class LatentSpace:
             for site in self.sites
         }  # fmt: skip
 
-    def _run(self, handler: Messenger, num_particles: int) -> Any:
-        program = poutine.trace(handler(poutine.replay(self.model, trace=self._rows)))
+    def _run(self, handler: Messenger, num_particles: int, summing: bool = False) -> Any:
+        model = self.model
+        if summing and self._enumeration is not None:
+            model = self._enumeration.over(model)
+        program = handler(poutine.replay(model, trace=self._rows))
         with pyro.validation_enabled(False):
-            if self._particle_dim is None:
-                return program.get_trace(*self.data.args, **self.data.named)
-            with pyro.plate(PARTICLE_PLATE, num_particles, dim=self._particle_dim):
-                return program.get_trace(*self.data.args, **self.data.named)
+            wrapped = in_particles(program, num_particles, self._particle_dim)
+            return poutine.trace(wrapped).get_trace(*self.data.args, **self.data.named)
 
     def _terms(self, points: Points) -> tuple[Tensor, Tensor]:
         handler = _Constraining(self._held(points))
-        pair = PairTrace(trace := self._run(handler, len(points)), trace, self._particle_dim)
+        trace = self._run(handler, len(points), summing=True)
+        pair = PairTrace(trace, trace, self._particle_dim, self._enumeration)
+        terms = pair.model_terms(self.factorises)
         prior = points.new_zeros(len(points), self.num_data)
         likelihood = torch.zeros_like(prior)
+        for density in terms.likelihood.values():
+            likelihood = likelihood + density
         for name, site in pair.latents().items():
-            prior = prior + sites.log_density(site, self._particle_dim, self.factorises)
             volume = {**site, "scale": 1.0, "mask": None}
+            prior = prior + terms.prior[name]
             prior = prior + sites.by_particle_and_datum(
                 handler.log_volume[name], volume, self._particle_dim, self.factorises
             )
-        for site in pair.observed().values():
-            likelihood = likelihood + sites.log_density(site, self._particle_dim, self.factorises)
         return prior, likelihood
 
     def _value(self, site: Any) -> Tensor:
@@ -281,31 +243,6 @@ def _freed(trace: Any, latents: Iterable[LatentSite]) -> dict[str, dict[str, Any
     }
 
 
-def _located(latents: Mapping[str, dict[str, Any]], per_datum: bool) -> tuple[LatentSite, ...]:
-    """Give each latent site its columns."""
-    found, start = [], 0
-    for name, site in latents.items():
-        fn, value = site["fn"], site["value"]
-        if fn.support.is_discrete:
-            raise SiteError(
-                f"The latent site {name!r} is discrete ({type(fn).__name__}); gradients and "
-                "Gaussian fits need continuous latents. Sum it out: mark it with "
-                'infer={"enumerate": "parallel"}.'
-            )
-        event = tuple(fn.event_shape)
-        free = tuple(biject_to(fn.support).inv(value).shape[value.dim() - len(event) :])
-        width = value.dim() - len(event)
-        data_dim = sites.data_dim(site) if per_datum else None
-        batch = [(dim, value.shape[width + dim]) for dim in range(-width, 0) if dim != data_dim]
-        around = {frame.dim for frame in site["cond_indep_stack"]}
-        plates = tuple((dim, size) for dim, size in batch if size > 1 or dim in around)
-        size = math.prod((*(size for _, size in plates), *free))
-        columns = slice(start, start + size)
-        found.append(LatentSite(name, columns, plates, data_dim, free, event))
-        start += size
-    return tuple(found)
-
-
 @contextmanager
 def latent_space(
     model: Callable[..., Any], data: Any, guide: Callable[..., Any] | None = None
@@ -328,8 +265,8 @@ def latent_space(
     programs = (model,) if guide is None else (model, guide)
     with evaluating(*programs):
         rows = Data.of(data).to(dtype=torch.float64)
-        prior = poutine.block(model, hide_fn=_is_observed)
-        alone = run_once(model, prior, rows)
+        prior = poutine.block(model, hide_fn=_is_no_coordinate)
+        alone = run_once(model, prior, rows, can_be_summed)
         dim: int | None = free_dim(alone)
         assert dim is not None
         if not (isinstance(model, Model) or vectorises(model, prior, rows, dim, alone)):
@@ -337,5 +274,5 @@ def latent_space(
         yield LatentSpace(model, rows, alone, dim)
 
 
-def _is_observed(msg: Any) -> bool:
-    return bool(msg["type"] == "sample" and msg["is_observed"])
+def _is_no_coordinate(msg: Any) -> bool:
+    return bool(msg["type"] == "sample" and (msg["is_observed"] or can_be_summed(msg)))

@@ -23,6 +23,7 @@ from pyrolvm.core.guide import keep_the_contract
 from pyrolvm.core.matching import nan_sentence, run_once
 from pyrolvm.core.model import Model
 from pyrolvm.core.point_masses import refuse_point_masses
+from pyrolvm.core.summed_out import is_marked
 from pyrolvm.core.tracing import PairTrace
 from pyrolvm.core.vectorising import particle_dim
 
@@ -35,9 +36,13 @@ class LogDensities:
     """Log densities in nats at K draws of the guide for each of N data.
 
     Args:
-        prior: Of the model's latent sites, by name, shape ``(K, N)`` each.
+        prior: Of the model's latent sites, by name, shape ``(K, N)`` each. Discrete sites that are
+            summed out are not among them (:mod:`~pyrolvm.core.summed_out`): the others that
+            depend on them have the marginal density.
         guide: Of the guide's sites (auxiliary ones too), by name, ``(K, N)`` each.
-        likelihood: Of the observed sites, by name, ``(K, N)`` each.
+        likelihood: Of the observed sites, by name, ``(K, N)`` each. Where several depend on a
+            site that is summed out, their joint density stands at the first of them, and 0 at
+            the others.
         values: Draws of the latent sites, by name, ``(K, N, ...)``; empty unless they were asked
             for.
         global_sites: Sites outside the ``"data"`` plate. If there are any, the posterior does not
@@ -105,12 +110,14 @@ def log_densities(
     Works for any Pyro pair. With a plate ``"data"`` around every site the result is per datum;
     masks, nested plates and subsampling (the scale of the data plate is left out of per-datum
     densities, and all particles see the same rows) are taken into account. Memory stays bounded:
-    particles, and for PyroLVM's own programs also rows, are run in chunks.
+    particles, and for PyroLVM's own programs also rows, are run in chunks. Discrete sites that the
+    model marks for enumeration and the guide does not sample are summed out exactly.
 
     Args:
         model: A Pyro program that observes ``data``.
         guide: A Pyro program with the same arguments.
-        data: A tensor, or a mapping from argument name to tensor, rows first.
+        data: A tensor, a mapping from argument name to tensor, rows first, or None for programs
+            without arguments.
         num_particles: Number of draws K.
         keep_values: Whether to return the draws as well.
         chunk_elements: Elements that one chunk may fill.
@@ -119,8 +126,9 @@ def log_densities(
         Log densities in nats, shape ``(K, N)`` for each site.
 
     Raises:
-        SiteError: If sites of model and guide do not match, a log density is NaN, or the guide has
-            a point mass instead of a density.
+        SiteError: If sites of model and guide do not match, a log density is NaN, or −inf at every
+            draw, the guide has a point mass instead of a density, or a discrete site cannot be
+            summed out.
         DataError: If the data cannot be read as rows.
     """
     require_at_least(1, num_particles=num_particles)
@@ -135,7 +143,27 @@ def log_densities(
             )
             for part in _slices(rows.num_rows, _rows_in_chunk(model, guide, rows, chunk_elements))
         )
-        return _join(list(parts), dim=1)
+        found = _join(list(parts), dim=1)
+    _refuse_zeros(found)
+    return found
+
+
+def _refuse_zeros(found: LogDensities) -> None:
+    """Refuse draws that the model rules out altogether, or that the guide cannot have made."""
+    for name, density in (*found.prior.items(), *found.likelihood.items()):
+        if len(density) > 1 and density.isneginf().all():
+            raise SiteError(
+                f"The log density of site {name!r} is −inf at all {len(density)} draws of the "
+                "guide: the model rules out every one of them. Check the data, the support of the "
+                "site, and where the guide puts its draws."
+            )
+    for name, density in found.guide.items():
+        if density.isneginf().any():
+            raise SiteError(
+                f"The guide gives {int(density.isneginf().sum())} of its own draws of site "
+                f"{name!r} the density 0, so that their weights are infinite. Check that it draws "
+                "by the law whose density it states."
+            )
 
 
 def _row_width(rows: Data) -> int:
@@ -148,14 +176,7 @@ def _rows_in_chunk(model: Any, guide: Any, rows: Data, chunk_elements: int) -> i
     if size >= rows.num_rows or not keep_the_contract(model, guide):
         return rows.num_rows
     first = run_once(model, guide, rows.rows(slice(0, size)))
-    return rows.num_rows if _outside(first) else size
-
-
-def _outside(pair: PairTrace) -> tuple[str, ...]:
-    """Names of the sites outside the data plate."""
-    return tuple(
-        dict.fromkeys(name for name, site in pair.all_sites() if sites.data_dim(site) is None)
-    )
+    return rows.num_rows if first.outside_data_plate() else size
 
 
 def _slices(total: int, size: int) -> Iterator[slice]:
@@ -171,11 +192,12 @@ def _all_particles(
     keep_values: bool,
     elements: int,
 ) -> LogDensities:
-    alone = run_once(model, guide, rows)
+    alone = run_once(model, guide, rows, is_marked)
     refuse_point_masses(model, guide, rows, alone)
-    outside = _outside(alone)
+    outside = alone.outside_data_plate()
     dim = particle_dim(model, guide, rows, alone)
-    size = max(1, elements // (rows.num_rows * _row_width(rows)))
+    states = 1 if alone.enumeration is None else alone.enumeration.num_states
+    size = max(1, elements // (rows.num_rows * _row_width(rows) * states))
     chunks = [part.stop - part.start for part in _slices(num_particles, size)]
     with pyro.validation_enabled(False):
         runs = tracing.run_particles(model, guide, rows, chunks, alone, dim)
@@ -186,20 +208,14 @@ def _collect(pair: PairTrace, outside: tuple[str, ...], keep_values: bool) -> Lo
     per_datum, dim = not outside, pair.particle_dim
     latents = pair.latents()
 
-    def densities(found: Mapping[str, dict[str, Any]]) -> dict[str, Tensor]:
-        arrays = {name: sites.log_density(site, dim, per_datum) for name, site in found.items()}
-        for name, array in arrays.items():
-            if array.isnan().any():
-                raise SiteError(nan_sentence(name))
-        return arrays
-
+    terms = pair.model_terms(per_datum)
+    drawn = {n: sites.log_density(s, dim, per_datum) for n, s in pair.guide_sites().items()}
+    for name, array in (*terms.prior.items(), *drawn.items(), *terms.likelihood.items()):
+        if array.isnan().any():
+            raise SiteError(nan_sentence(name))
     values = {name: sites.value_of(site, dim, per_datum) for name, site in latents.items()}
     return LogDensities(
-        prior=densities(latents),
-        guide=densities(pair.guide_sites()),
-        likelihood=densities(pair.observed()),
-        values=values if keep_values else {},
-        global_sites=outside,
+        terms.prior, drawn, terms.likelihood, values if keep_values else {}, outside
     )
 
 

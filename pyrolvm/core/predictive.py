@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -13,9 +13,12 @@ from torch import Tensor
 
 from pyrolvm.core import sites, tracing
 from pyrolvm.core.data import Data
+from pyrolvm.core.discrete_draws import with_discrete_draws
+from pyrolvm.core.errors import SiteError
 from pyrolvm.core.evaluation import evaluating
 from pyrolvm.core.matching import run_once
 from pyrolvm.core.model import Model
+from pyrolvm.core.summed_out import is_marked
 from pyrolvm.core.tracing import PairTrace
 from pyrolvm.core.vectorising import particle_dim
 
@@ -42,6 +45,8 @@ def predictive(
 ) -> Draws:
     """Draw latents from a guide and new observations from the model, for each datum.
 
+    Discrete sites that the guide leaves to be summed out are drawn given the latents and the data.
+
     Args:
         model: A Pyro program.
         guide: A Pyro program with the same arguments.
@@ -50,19 +55,55 @@ def predictive(
 
     Returns:
         Draws with leading shape ``(K, N)``.
+
+    Raises:
+        SiteError: If the model does not draw its observed sites anew as they were observed.
     """
     with evaluating(model, guide):
         rows = Data.of(data).to(dtype=torch.float64)
-        alone = run_once(model, guide, rows)
+        alone = run_once(model, guide, rows, is_marked)
         dim = particle_dim(model, guide, rows, alone)
-        per_datum = all(sites.data_dim(site) is not None for site in alone.latents().values())
+        hidden = {**alone.latents(), **alone.summed()}
+        per_datum = all(sites.data_dim(site) is not None for site in hidden.values())
         observed = [name for name, site in alone.observed().items() if not _is_factor(site)]
-        free = poutine.uncondition(model)
-        runs = [
-            _draws(pair, list(alone.latents()), observed, per_datum)
-            for pair in tracing.run_particles(free, guide, rows, [num_draws], alone, dim)
-        ]
+        runs = []
+        for pair in tracing.run_particles(model, guide, rows, [num_draws], alone, dim):
+            free = _drawn_anew(model, rows, pair, 1 if dim is None else num_draws)
+            _check_draws(pair, free, observed)
+            runs.append(_draws(free, list(alone.latents()), observed, per_datum))
         return Draws(*(_stacked([getattr(run, f) for run in runs]) for f in _FIELDS))
+
+
+def _drawn_anew(
+    model: Callable[..., Any], rows: Data, pair: PairTrace, num_particles: int
+) -> PairTrace:
+    """Run a model at the latents of a pair, and draw its observations anew."""
+    given, same_rows = with_discrete_draws(pair), tracing.subsamples(pair)
+    free = tracing.in_particles(tracing.Unconditioned()(model), num_particles, pair.particle_dim)
+    try:
+        trace = tracing.replayed(free, given, same_rows, rows)
+    except (RuntimeError, ValueError, IndexError, NotImplementedError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise SiteError(
+            f"Predictions draw the observed sites {', '.join(map(repr, pair.observed()))} anew, "
+            f"which this model does not do: {reason.rstrip('.')}."
+        ) from error
+    return replace(pair, model=trace, enumeration=None)
+
+
+def _check_draws(pair: PairTrace, free: PairTrace, observed: list[str]) -> None:
+    """Refuse an observed site whose draws look different from what was observed."""
+    for name in observed:
+        seen, drawn = (dict[str, Any](each.model.nodes)[name] for each in (pair, free))
+        event = seen["fn"].event_dim
+        shapes = [
+            tuple(node["value"].shape[node["value"].dim() - event :]) for node in (seen, drawn)
+        ]
+        if shapes[0] != shapes[1]:
+            raise SiteError(
+                f"Predictions draw the observed site {name!r} anew, but draws have event shape "
+                f"{shapes[1]} where the data have {shapes[0]}."
+            )
 
 
 def _draws(pair: PairTrace, latents: list[str], observed: list[str], per_datum: bool) -> Draws:

@@ -13,6 +13,7 @@ from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 from torch import Tensor, nn
+from torch.distributions import Distribution
 
 _LIBRARIES = {"torch", "pyro", "numpy", "scipy", "pandas", "matplotlib", *sys.stdlib_module_names}
 
@@ -67,7 +68,7 @@ def _held_by(item: Any) -> Iterator[Any]:
         yield from filter(_is_plain, item)
     elif isinstance(item, dict):
         yield from filter(_is_plain, item.values())
-    elif _is_program_object(item):
+    elif isinstance(item, Distribution) or _is_program_object(item):
         yield from filter(_is_plain, vars(item).values())
 
 
@@ -93,9 +94,9 @@ def _names(code: CodeType) -> Iterator[str]:
 
 
 def _is_plain(item: Any) -> bool:
-    """Whether something can hold a network: no scalar, string or foreign object."""
-    kinds = (nn.Module, Tensor, FunctionType, MethodType, functools.partial, list, tuple, dict)
-    return isinstance(item, kinds)
+    """Whether something can hold a network or a tensor: no scalar, string or foreign object."""
+    programs = (nn.Module, FunctionType, MethodType, functools.partial)
+    return isinstance(item, (*programs, Tensor, Distribution, list, tuple, dict))
 
 
 def _is_program_object(item: Any) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from pyro.distributions import Delta
@@ -19,6 +20,12 @@ def data_dim(site: dict[str, Any]) -> int | None:
         if frame.name == DATA_PLATE and frame.dim is not None:
             return int(frame.dim)
     return None
+
+
+def num_data(found: Mapping[str, dict[str, Any]]) -> int:
+    """Number of rows in the ``"data"`` plate around some sites."""
+    frames = (frame for site in found.values() for frame in site["cond_indep_stack"])
+    return next(int(frame.size) for frame in frames if frame.name == DATA_PLATE)
 
 
 def delta_within(distribution: Any) -> Delta | None:
@@ -44,15 +51,23 @@ def log_density(site: dict[str, Any], particle_dim: int | None, per_datum: bool)
     Raises:
         SiteError: If validation finds the value outside the support.
     """
+    return by_particle_and_datum(raw_log_density(site), site, particle_dim, per_datum)
+
+
+def raw_log_density(site: dict[str, Any]) -> Tensor:
+    """Log density of one site as its distribution gives it, neither masked nor scaled.
+
+    Raises:
+        SiteError: If validation finds the value outside the support.
+    """
     try:
-        log_prob = site["fn"].log_prob(site["value"], *site["args"], **site["kwargs"])
+        return site["fn"].log_prob(site["value"], *site["args"], **site["kwargs"])
     except ValueError as error:
         reason = str(error).splitlines()[0]
         raise SiteError(
             f"The value of site {site['name']!r} is not one that its distribution "
             f"{site['fn'].__class__.__name__} can give: {reason} Check the data and the guide."
         ) from error
-    return by_particle_and_datum(log_prob, site, particle_dim, per_datum)
 
 
 def by_particle_and_datum(
@@ -69,15 +84,19 @@ def by_particle_and_datum(
     Returns:
         Shape ``(K, N)``; ``(K, 1)`` where ``per_datum`` is false.
     """
-    scale = site["scale"]
+    values = scale_and_mask(values, scale_of(site, per_datum), site["mask"])
+    return keep_dims(values, [particle_dim, data_dim(site) if per_datum else None])
+
+
+def scale_of(site: dict[str, Any], per_datum: bool) -> Any:
+    """Factor of a site's log density; per datum, without that of a subsampled data plate."""
     plate = next((f for f in site["cond_indep_stack"] if f.name == DATA_PLATE), None)
-    if per_datum and plate is not None and plate.full_size is not None:
-        scale = scale / (plate.full_size / plate.size)
-    values = scale_and_mask(values, scale, site["mask"])
-    return _keep_dims(values, [particle_dim, data_dim(site) if per_datum else None])
+    if not per_datum or plate is None or plate.full_size is None:
+        return site["scale"]
+    return site["scale"] / (plate.full_size / plate.size)
 
 
-def _keep_dims(tensor: Tensor, dims: list[int | None]) -> Tensor:
+def keep_dims(tensor: Tensor, dims: list[int | None]) -> Tensor:
     """Sum over all but the given dimensions (None: a new one of size 1), and put those first."""
     width = max([tensor.dim(), *[-dim for dim in dims if dim is not None]])
     tensor = tensor.reshape((1,) * (width - tensor.dim()) + tensor.shape)

@@ -5,8 +5,8 @@ Particles are vectorised by an outer plate to the left of every plate of the pai
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyro
@@ -14,12 +14,14 @@ import torch
 from pyro import poutine
 from pyro.poutine import Trace
 from pyro.poutine.messenger import Messenger
+from pyro.poutine.uncondition_messenger import UnconditionMessenger
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
 from pyrolvm.core.data import Arguments
 from pyrolvm.core.errors import SiteError
-from pyrolvm.core.sites import log_density
+from pyrolvm.core.sites import data_dim, log_density
+from pyrolvm.core.summed_out import Enumeration, Terms, marginal_terms
 
 PARTICLE_PLATE = "particles"
 
@@ -32,19 +34,49 @@ class PairTrace:
         model: Trace of the model.
         guide: Trace of the guide.
         particle_dim: Dimension of the particle plate, or None for a single particle.
+        enumeration: Of the discrete sites that are summed out of the model, if there are any.
     """
 
     model: Trace
     guide: Trace
     particle_dim: int | None = None
+    enumeration: Enumeration | None = None
 
     def latents(self) -> dict[str, dict[str, Any]]:
-        """Latent sites of the model, by name."""
+        """Latent sites of the model that have values, by name."""
+        hidden = self._hidden()
+        return {name: site for name, site in hidden.items() if name not in self._summed_names()}
+
+    def summed(self) -> dict[str, dict[str, Any]]:
+        """Latent sites of the model that are summed out, by name."""
+        hidden = self._hidden()
+        return {name: site for name, site in hidden.items() if name in self._summed_names()}
+
+    def _hidden(self) -> dict[str, dict[str, Any]]:
         return {name: site for name, site in _samples(self.model) if not site["is_observed"]}
+
+    def _summed_names(self) -> frozenset[str]:
+        return frozenset() if self.enumeration is None else self.enumeration.names
 
     def observed(self) -> dict[str, dict[str, Any]]:
         """Observed sites of the model (factors included), by name."""
         return {name: site for name, site in _samples(self.model) if _has_likelihood(site)}
+
+    def model_terms(self, per_datum: bool) -> Terms:
+        """Log densities of the model's sites, discrete ones summed out.
+
+        Args:
+            per_datum: Whether every site of the pair lies in the data plate.
+        """
+        latents, observed = self.latents(), self.observed()
+        if self.enumeration is not None:
+            return marginal_terms(self.model, latents, observed, self.particle_dim, per_datum)
+        return Terms(
+            *(
+                {n: log_density(site, self.particle_dim, per_datum) for n, site in found.items()}
+                for found in (latents, observed)
+            )
+        )
 
     def guide_sites(self) -> dict[str, dict[str, Any]]:
         """Every site that counts in log q: sampled ones, auxiliary ones, factors of the guide.
@@ -58,14 +90,26 @@ class PairTrace:
             if not site["is_observed"] or (_has_likelihood(site) and name not in self.model.nodes)
         }
 
+    def outside_data_plate(self) -> tuple[str, ...]:
+        """Names of the sites outside the plate ``"data"``, latent ones first."""
+        outside = (name for name, site in self.all_sites() if data_dim(site) is None)
+        return tuple(dict.fromkeys(outside))
+
     def all_sites(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Every site that has a density, those of the model first."""
-        for sites in (self.latents(), self.observed(), self.guide_sites()):
+        """Every site that has a density: latent ones first, observed ones last."""
+        for sites in (self.latents(), self.summed(), self.guide_sites(), self.observed()):
             yield from sites.items()
 
 
 def _has_likelihood(site: dict[str, Any]) -> bool:
     return site["is_observed"] and not site["infer"].get("_deterministic")
+
+
+def is_latent(site: Mapping[str, Any]) -> bool:
+    """Whether a site of a trace is a latent variable."""
+    message: Any = site
+    is_sample = site["type"] == "sample" and not site_is_subsample(message)
+    return bool(is_sample and not site["is_observed"])
 
 
 def _samples(trace: Trace) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -83,20 +127,40 @@ def run_pair(
         model: A Pyro program.
         guide: A Pyro program.
         data: What both take.
-        like: An earlier run, whose subsampled rows are used again.
+        like: An earlier run, whose subsampled rows and enumeration are used again.
     """
     rows = Trace() if like is None else subsamples(like)
     guide_trace = poutine.trace(poutine.replay(guide, trace=rows)).get_trace(
         *data.args, **data.named
     )
+    enumeration = None if like is None else like.enumeration
+    return PairTrace(
+        replayed(model, guide_trace, rows, data, enumeration), guide_trace, enumeration=enumeration
+    )
+
+
+def replayed(
+    model: Callable,
+    guide_trace: Trace,
+    rows: Trace,
+    data: Arguments,
+    enumeration: Enumeration | None = None,
+) -> Trace:
+    """Run a model at the values of a guide's run.
+
+    Args:
+        model: A Pyro program.
+        guide_trace: Of the guide.
+        rows: The rows that plates chose (:func:`subsamples`).
+        data: What the model takes.
+        enumeration: Of the sites that take all their values at once.
+    """
     given = _holding(_nodes(rows))
     for name, site in guide_trace.nodes.items():
         if site["type"] == "sample" and not site["is_observed"] and name not in given.nodes:
             given.add_node(name, **site)
-    model_trace = poutine.trace(poutine.replay(model, trace=given)).get_trace(
-        *data.args, **data.named
-    )
-    return PairTrace(model_trace, guide_trace)
+    program = model if enumeration is None else enumeration.over(model)
+    return poutine.trace(poutine.replay(program, trace=given)).get_trace(*data.args, **data.named)
 
 
 def _nodes(trace: Trace) -> dict[str, Any]:
@@ -131,16 +195,29 @@ def run_vectorised(
     like: PairTrace | None = None,
 ) -> PairTrace:
     """Run guide and model for many particles in one outer plate at ``particle_dim``."""
+    many = in_particles(model, num_particles, particle_dim)
+    pair = run_pair(many, in_particles(guide, num_particles, particle_dim), data, like)
+    return replace(pair, particle_dim=particle_dim)
 
-    def wrapped(program: Callable) -> Callable:
-        def run(*args: Any, **kwargs: Any) -> Any:
-            with pyro.plate(PARTICLE_PLATE, num_particles, dim=particle_dim):
-                return program(*args, **kwargs)
 
-        return run
+def in_particles(program: Callable, num_particles: int, particle_dim: int | None) -> Callable:
+    """Put a program into the plate of particles; return it as it is where there is none."""
+    if particle_dim is None:
+        return program
 
-    pair = run_pair(wrapped(model), wrapped(guide), data, like)
-    return PairTrace(pair.model, pair.guide, particle_dim)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        with pyro.plate(PARTICLE_PLATE, num_particles, dim=particle_dim):
+            return program(*args, **kwargs)
+
+    return run
+
+
+class Unconditioned(UnconditionMessenger):
+    """Draws observed sites anew; what ``pyro.deterministic`` computes from others stays so."""
+
+    def _pyro_sample(self, msg: Any) -> None:
+        if not msg["infer"].get("_deterministic"):
+            super()._pyro_sample(msg)
 
 
 def run_particles(

@@ -9,7 +9,7 @@ import zipfile
 import zlib
 from collections.abc import Container, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -18,6 +18,9 @@ from torch import Tensor
 
 from pyrolvm.core.errors import DataError
 from pyrolvm.datasets.dataset import Dataset, kind_of
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SUFFIXES = (".npy", ".npz", ".csv")
 TRAIN_KEYS = ("x", "train")
@@ -75,6 +78,15 @@ def from_file(path: str | Path) -> Dataset:
 
 
 def _read_csv(path: Path) -> dict[str, NDArray[Any]]:
+    return {"train": read_table(path).to_numpy(dtype=np.float64)}
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """The columns of a ``.csv`` file of numbers; a first line without any number is a header.
+
+    Raises:
+        DataError: If it cannot be read, holds text, or carries an index that nobody named.
+    """
     import pandas as pd
 
     try:
@@ -90,7 +102,7 @@ def _read_csv(path: Path) -> dict[str, NDArray[Any]]:
             f"The first column of {path} has no name, as a row index has, which is no data. Drop "
             "it (pandas: to_csv(..., index=False)), or name it."
         )
-    return {"train": table.to_numpy(dtype=np.float64)}
+    return table
 
 
 def _refuse_text(path: Path, table: Any) -> None:

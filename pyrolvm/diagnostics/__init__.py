@@ -12,11 +12,13 @@ from pyrolvm.diagnostics.importance import (
     psis,
     tail_length,
 )
+from pyrolvm.diagnostics.importance_report import Importance
 from pyrolvm.diagnostics.overlap import bhattacharyya_squared, sqrt_weight_ess
 from pyrolvm.diagnostics.total_variation import total_variation
 
 __all__ = [
     "GapSplit",
+    "Importance",
     "arviz_export",
     "bhattacharyya_squared",
     "effective_sample_size",

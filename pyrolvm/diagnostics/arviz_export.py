@@ -9,8 +9,10 @@ take them for the posterior, which ``khat`` in ``sample_stats`` supports or not.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from importlib.metadata import version
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,6 +27,9 @@ if TYPE_CHECKING:
     import xarray as xr
 
 __all__ = ["combine", "load", "save", "to_datatree"]
+
+CONSTANT = 1e-9
+"""Spread in nats below which log weights are equal up to rounding."""
 
 SAMPLING = {
     "posterior": "iid_guide",
@@ -91,7 +96,7 @@ def to_datatree(
         "observed_data": label.data(observed_data),
         "per_datum": label.data(per_datum or {}),
     }
-    return _tree({name: group for name, group in groups.items() if group}, attrs or {})
+    return labelled_tree({name: group for name, group in groups.items() if group}, attrs or {})
 
 
 def combine(
@@ -147,7 +152,21 @@ def _statistics(
     return weights, khat
 
 
-def _tree(groups: Mapping[str, Mapping[str, Labelled]], attrs: Mapping[str, Any]) -> xr.DataTree:
+def labelled_tree(
+    groups: Mapping[str, Mapping[str, Labelled]],
+    attrs: Mapping[str, Any],
+    sampling: Mapping[str, str] = MappingProxyType(SAMPLING),
+) -> xr.DataTree:
+    """Put labelled arrays into groups that ArviZ reads.
+
+    Args:
+        groups: By name of the group, dimensions and values by name.
+        attrs: Attributes of the root.
+        sampling: By name of the group, what its draws are: the attribute ``sampling``.
+
+    Returns:
+        The tree, with a coordinate for each dimension.
+    """
     import xarray as xr
     from arviz_base import make_attrs
 
@@ -155,15 +174,54 @@ def _tree(groups: Mapping[str, Mapping[str, Labelled]], attrs: Mapping[str, Any]
         "inference_library": "pyro-ppl",
         "inference_library_version": version("pyro-ppl"),
     }
-    datasets = {"/": xr.Dataset(attrs={"sampling": "iid_guide", **attrs})}
+    datasets = {"/": xr.Dataset(attrs={"sampling": sampling["posterior"], **attrs})}
     for name, group in groups.items():
         dataset = xr.Dataset(dict(group))
         coords = {dim: np.arange(size) for dim, size in dataset.sizes.items()}
-        sampling = {"sampling": SAMPLING[name]} if name in SAMPLING else {}
+        origin = {"sampling": sampling[name]} if name in sampling else {}
         datasets[name] = dataset.assign_coords(coords).assign_attrs(
-            make_attrs({**library, **sampling})
+            make_attrs({**library, **origin})
         )
     return xr.DataTree.from_dict(datasets)
+
+
+def pointwise_loo(
+    log_likelihood: ArrayLike, log_p: ArrayLike | None = None, log_q: ArrayLike = 0.0
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Leave-one-out predictive densities by ArviZ's PSIS.
+
+    Args:
+        log_likelihood: Of each observation at independent draws, nats, shape ``(K, U)``.
+        log_p: Log joint density at the draws, shape ``(K,)``; None takes the draws for those of
+            the posterior.
+        log_q: Log density that the draws come from, shape ``(K,)``.
+
+    Returns:
+        Expected log predictive density in nats and Pareto k of each observation, ``(U,)`` each; k
+        is −∞ where the weights are constant.
+    """
+    import xarray as xr
+    from arviz_stats import loo, loo_approximate_posterior  # type: ignore[attr-defined]
+
+    values = as_array(log_likelihood)
+    given = (as_array(0.0 if each is None else each) for each in (log_p, log_q))
+    densities = [np.broadcast_to(each, len(values)) for each in given]
+    ratios = (densities[0] - densities[1])[:, None] - values
+    varies = np.ptp(ratios, axis=0) > CONSTANT
+    elpd, pareto_k = values.mean(0), np.full(values.shape[1], -np.inf)
+    if not varies.any():
+        return elpd, pareto_k
+    labelled = xr.DataArray(values[None][..., varies], dims=("chain", "draw", "observation"))
+    tree = xr.DataTree.from_dict({"log_likelihood": labelled.to_dataset(name="x")})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pareto k says the same, by observation
+        if log_p is None:
+            found = loo(tree, var_name="x", pointwise=True, reff=1.0)
+        else:
+            p, q = (xr.DataArray(each[None], dims=("chain", "draw")) for each in densities)
+            found = loo_approximate_posterior(tree, p, q, var_name="x", pointwise=True)
+    elpd[varies], pareto_k[varies] = found.elpd_i.values, found.pareto_k.values
+    return elpd, pareto_k
 
 
 def chain_statistic(name: str, draws: NDArray[Any], method: str) -> NDArray[np.float64]:

@@ -7,7 +7,7 @@ separates groups of a data tree.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pyrolvm.core.errors import DataError
+from pyrolvm.core.sites import DATA_PLATE
 
 ArrayLike: TypeAlias = Tensor | NDArray[Any] | float
 Arrays: TypeAlias = Mapping[str, ArrayLike]
@@ -145,3 +146,36 @@ def _named(arrays: Arrays) -> dict[str, NDArray[Any]]:
             "of dimensions, and '/' and '.' count as one. Rename the site."
         )
     return named
+
+
+def plate_axes(
+    arrays: Arrays, plates: Mapping[str, Sequence[str]], leading: tuple[str, ...]
+) -> dict[str, Labelled]:
+    """Name the axes of arrays after the plates of a program.
+
+    Args:
+        arrays: By site, axes as in ``leading``, then one for each plate, then those of the event.
+        plates: Names of the plates of each site; empty for an axis without a name. The plate
+            ``"data"`` gives the dimension ``datum``.
+        leading: Names of the first axes.
+
+    Returns:
+        Dimensions and values by name. A plate whose name is that of a variable or of another
+        dimension, or that comes in two sizes, is not named: its axes count as those of the event.
+    """
+    named = _named(arrays)
+    sizes: dict[str, int] = {}
+    labelled = {}
+    for site, (name, array) in zip(arrays, named.items(), strict=True):
+        shape = array.shape[len(leading) :]
+        dims: list[str] = []
+        names = [*plates[site], *[""] * len(shape)]
+        for size, plate in zip(shape, names, strict=False):
+            dim = "datum" if plate == DATA_PLATE else plate.replace("/", ".")
+            taken = {*named, *dims, "chain", "draw"}
+            dims.append("" if dim in taken or sizes.setdefault(dim, size) != size else dim)
+        count = iter(range(len(dims)))
+        several = dims.count("") > 1
+        event = (f"{name}_dim_{next(count)}" if several else f"{name}_dim" for _ in dims)
+        labelled[name] = ((*leading, *(dim or next(event) for dim in dims)), array)
+    return labelled

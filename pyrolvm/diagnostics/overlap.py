@@ -74,3 +74,25 @@ def sqrt_weight_ess(log_weights: LogWeights) -> PerDatum:
     log_weights = checked(log_weights)
     ratio = torch.exp(2 * log_mean_exp(log_weights / 2) - log_mean_exp(log_weights))
     return torch.nan_to_num(ratio, nan=0.0)
+
+
+def sqrt_weight_ess_standard_error(log_weights: LogWeights) -> PerDatum:
+    """Standard error of :func:`sqrt_weight_ess` (delta method), shape ``(N,)``.
+
+    Args:
+        log_weights: Log importance weights in nats, shape ``(K, N)``.
+
+    Returns:
+        Shape ``(N,)``; infinite where every weight is 0, or there is a single draw.
+
+    Raises:
+        DataError: If the weights have another shape, or hold NaN or +inf.
+    """
+    value, log_weights = sqrt_weight_ess(log_weights), checked(log_weights)
+    size = len(log_weights)
+    if size == 1:
+        return torch.full_like(value, torch.inf)
+    root = torch.exp(log_weights / 2 - log_mean_exp(log_weights / 2))
+    whole = torch.exp(log_weights - log_mean_exp(log_weights))
+    error = value * (2 * root - whole).std(0) / size**0.5
+    return torch.nan_to_num(error, nan=torch.inf)

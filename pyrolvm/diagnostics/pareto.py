@@ -28,6 +28,12 @@ PRIOR_WEIGHT = 10.0
 PRIOR_SHAPE = 0.5
 BASE_GRID = 30
 
+FACTORS = 8
+"""Factors 1 − b x that are multiplied before a logarithm is taken."""
+
+WIDEST = 1e30
+"""Largest exceedance, in quartiles, up to which no product of so many factors overflows."""
+
 
 def fit_generalized_pareto(exceedances: Tails, counts: Counts) -> tuple[PerDatum, PerDatum]:
     r"""Shape and scale of each row's tail.
@@ -50,7 +56,8 @@ def fit_generalized_pareto(exceedances: Tails, counts: Counts) -> tuple[PerDatum
     grid = grid / (3.0 * quartile) + 1.0 / exceedances[:, -1:]
 
     # Padding is 0 and adds log1p(0) = 0 to the sum, so only the divisor has to know the true size.
-    shapes = torch.log1p(-grid[:, :, None] * exceedances[:, None, :]).sum(-1) / size
+    wide = (exceedances[:, -1:] > WIDEST * quartile).any()
+    shapes = (_sums if wide else _sums_of_products)(grid, exceedances) / size
     profile = size * (torch.log(-grid / shapes) - shapes - 1.0)
     weights = profile.masked_fill(~inside, -math.inf).softmax(1)
     weights = weights.masked_fill(weights < 10 * torch.finfo(weights.dtype).eps, 0.0)
@@ -61,6 +68,22 @@ def fit_generalized_pareto(exceedances: Tails, counts: Counts) -> tuple[PerDatum
     scale = -shape / slope
     shape = (size * shape + PRIOR_WEIGHT * PRIOR_SHAPE) / (size + PRIOR_WEIGHT)
     return shape.squeeze(1), scale.squeeze(1)
+
+
+def _sums(grid: Tensor, exceedances: Tails) -> Tensor:
+    """Sum of log(1 − b x) over the exceedances of each row, for each b of the grid."""
+    return torch.log1p(-grid[:, :, None] * exceedances[:, None, :]).sum(-1)
+
+
+def _sums_of_products(grid: Tensor, exceedances: Tails) -> Tensor:
+    """The same with one logarithm for eight factors, which do not overflow in tails in reach."""
+    padded = torch.nn.functional.pad(exceedances, (-exceedances.shape[1] % FACTORS, 0))
+    negative, one = -grid[:, :, None], grid.new_ones(())
+    first, *others = padded[:, None].chunk(FACTORS, -1)
+    product = torch.addcmul(one, negative, first)
+    for other in others:
+        product *= torch.addcmul(one, negative, other)
+    return product.log_().sum(-1)
 
 
 def _grid(size: Tensor, root: int) -> tuple[Tensor, Tensor]:

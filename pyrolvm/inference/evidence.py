@@ -1,10 +1,10 @@
-"""The evidence log p(x) of each datum: exact where the model offers it, bounded elsewhere."""
+"""The evidence log p(x) of each datum, and what models know of it without a guide."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Float
@@ -20,12 +20,12 @@ from pyrolvm.core import (
     Model,
     PiecewiseAffine,
     evaluating,
-    log_densities,
     serves,
 )
 from pyrolvm.core.pairing import offers
-from pyrolvm.diagnostics import iwae, iwae_standard_error
+from pyrolvm.diagnostics.finding import Finding
 from pyrolvm.guides import ExactCPA
+from pyrolvm.inference.annealing.estimate import AnnealedEstimate
 from pyrolvm.inference.enumeration import can_enumerate, live_sums
 from pyrolvm.inference.environment_quadrature import (
     has_quadrature_in_environments,
@@ -33,8 +33,11 @@ from pyrolvm.inference.environment_quadrature import (
 )
 from pyrolvm.inference.quadrature import is_in_reach, quadrature_evidence
 
-PARTICLES_TIMES_DATA = 2**20
-"""Log weights that are held at once where there are many."""
+if TYPE_CHECKING:
+    import xarray as xr
+
+LARGE_ERROR = 0.5
+"""Standard error in nats, of the typical datum, from which on the evidence is called uncertain."""
 
 EXACT_DIMS = 3
 """Most latent dimensions whose Gaussian integrals are exact; beyond, they carry an error."""
@@ -45,24 +48,58 @@ class Evidence:
     """log p(x) and how it was obtained.
 
     Args:
-        value: In nats, shape ``(N,)``.
-        standard_error: Shape ``(N,)``; 0 where it is exact, the error of lattices or quadrature.
-        method: ``"exact"``, ``"enumerated"`` (exact too, a sum over all states of small binary
-            layers), ``"lattice"`` (exact but for the error of integrals in four and more latent
-            dimensions), ``"quadrature"``, or ``"iwae (K=1000, full)"``: the bound, its particles,
-            its guide.
-        is_bound: Whether ``value`` is a lower bound in expectation.
+        value: In nats, shape ``(N,)``, or ``(1,)`` where the data set is one datum.
+        standard_error: Same shape; 0 where it is exact, the error of lattices, quadrature or
+            chains elsewhere.
+        method: ``"exact"``, ``"enumerated"`` (exact too: a sum over all values of discrete
+            latents), ``"lattice"`` (exact but for the error of integrals in four and more latent
+            dimensions), ``"quadrature"``, ``"ais: 500 temperatures, 16 chains"``, or
+            ``"iwae (K=1000, full)"``: the bound, its particles, its guide.
+        is_bound: Whether ``value`` is only a lower bound: further below log p(x) than the standard
+            error tells. So is IWAE, and annealing whose error is :data:`LARGE_ERROR` and more.
+        annealed: Chains behind it, where it comes from annealing.
     """
 
     value: Tensor
     standard_error: Tensor
     method: str
     is_bound: bool
+    annealed: AnnealedEstimate | None = None
 
     def of_all_data(self) -> Evidence:
         """Evidence of the data set as one datum, shape ``(1,)``: data are independent."""
         value, error = (each.sum(0, keepdim=True) for each in (self.value, self.standard_error))
         return Evidence(value, error, self.method, self.is_bound)
+
+    @property
+    def mean(self) -> float:
+        """Mean over data, in nats."""
+        return self.value.detach().double().mean().item()
+
+    @property
+    def mean_error(self) -> float:
+        """Standard error of the mean as an estimate of that of these data; nothing of sampling."""
+        return self.standard_error.double().square().sum().sqrt().item() / len(self.value)
+
+    def findings(self) -> tuple[Finding, ...]:
+        """What the evidence is and how far it can be relied on."""
+        from pyrolvm.inference.evidence_report import evidence_findings
+
+        return evidence_findings(self)
+
+    def dataset(self) -> xr.Dataset:
+        """Labelled arrays over ``datum``, in nats."""
+        from pyrolvm.inference.evidence_report import evidence_dataset
+
+        return evidence_dataset(self)
+
+    def __str__(self) -> str:
+        unit = "nats a datum" if len(self.value) > 1 else "nats"
+        is_known = self.mean_error < 1e-6
+        digits = 4 if is_known else max(0, 1 - math.floor(math.log10(self.mean_error)))
+        error = "" if is_known else f" ± {self.mean_error:.2g}"
+        least = "at least " if self.method.startswith("iwae") else ""
+        return f"{least}{self.mean:.{digits}f}{error} {unit} ({self.method})"
 
 
 def has_exact_evidence(model: Any) -> bool:
@@ -72,7 +109,9 @@ def has_exact_evidence(model: Any) -> bool:
     return serves(ExactCPA, model)
 
 
-def log_evidence(model: Any, x: Float[Tensor, "data obs_dim"]) -> Float[Tensor, " data"]:
+def exact_log_evidence(
+    model: Any, x: Float[Tensor, "data obs_dim"] | Data
+) -> Float[Tensor, " data"]:
     """Exact log p(x), with exact first derivatives in the model's parameters.
 
     Maximising it with any torch optimizer is exact maximum likelihood, without sampling.
@@ -92,9 +131,9 @@ def log_evidence(model: Any, x: Float[Tensor, "data obs_dim"]) -> Float[Tensor, 
     """
     if not (has_exact_evidence(model) or can_enumerate(model)):
         raise EvidenceError(
-            f"log_evidence needs a model whose evidence is known exactly, but "
-            f"{getattr(model, '__name__', type(model).__name__)} {_why_not(model)}. "
-            "Bound it with a guide instead: diagnose(model, guide, x) reports the IWAE bound."
+            f"The exact evidence needs a model for which it is known, but "
+            f"{getattr(model, '__name__', type(model).__name__)} {why_not_exact(model)}. "
+            "Estimate it instead: log_evidence(model, x) needs no guide."
         )
     rows = Data.of(x)
     rows.check_finite()
@@ -102,7 +141,7 @@ def log_evidence(model: Any, x: Float[Tensor, "data obs_dim"]) -> Float[Tensor, 
     if given is None or given.dim() != 2:
         shapes = {name: tuple(tensor.shape) for name, tensor in rows.items()}
         raise DataError(
-            f"log_evidence needs one tensor of observations of shape (N, obs_dim), but got "
+            f"The exact evidence needs one tensor of observations of shape (N, obs_dim), but got "
             f"{shapes}. Put one observation in a row."
         )
     if isinstance(model, Model):
@@ -114,7 +153,7 @@ def log_evidence(model: Any, x: Float[Tensor, "data obs_dim"]) -> Float[Tensor, 
     return exact.log_evidence(model.affine_stack, given)
 
 
-def _why_not(model: Any) -> str:
+def why_not_exact(model: Any) -> str:
     """Say why a model's evidence is not known exactly."""
     if offers(model, PiecewiseAffine):
         return (
@@ -144,10 +183,10 @@ def exact_evidence(model: Any, data: Any) -> Evidence | None:
         return environment_evidence(model, rows)
     with evaluating(model):
         if offers(model, HasEvidence):
-            value = log_evidence(model, x.double())
+            value = exact_log_evidence(model, x.double())
             return Evidence(value, torch.zeros_like(value), "exact", is_bound=False)
         if can_enumerate(model):
-            value = log_evidence(model, x.double())
+            value = exact_log_evidence(model, x.double())
             return Evidence(value, torch.zeros_like(value), "enumerated", is_bound=False)
         if serves(ExactCPA, model):
             solved = ExactCPA(model).posterior(x.double()).solved
@@ -173,52 +212,3 @@ def environment_evidence(model: Any, rows: Data) -> Evidence | None:
     with evaluating(model):
         found = quadrature_in_environments(model, given["x"].double(), given["u"])
     return None if found is None else Evidence(*found, "quadrature", is_bound=False)
-
-
-def iwae_evidence(log_weights: Float[Tensor, "particle data"], guide: str) -> Evidence:
-    r"""Importance-weighted lower bound on the evidence.
-
-    .. math:: \log \frac{1}{K} \sum_k \frac{p(x, z_k)}{q(z_k \mid x)}, \qquad z_k \sim q
-
-    Args:
-        log_weights: Of K draws of a guide, shape ``(K, N)``.
-        guide: Name of the guide, for the record.
-
-    References:
-        Burda, Grosse & Salakhutdinov (2016), Importance Weighted Autoencoders.
-    """
-    return Evidence(
-        iwae(log_weights),
-        iwae_standard_error(log_weights),
-        f"iwae (K={len(log_weights)}, {guide})",
-        is_bound=True,
-    )
-
-
-def many_particles_evidence(
-    model: Any, guide: Any, data: Any, num_particles: int, name: str
-) -> Evidence:
-    """Importance-weighted lower bound from so many fresh draws that they are not held at once.
-
-    Args:
-        model: A Pyro program.
-        guide: A Pyro program with the same arguments.
-        data: What both take; each datum has a posterior of its own.
-        num_particles: Number of draws K.
-        name: Name of the guide, for the record.
-    """
-    rows = Data.of(data)
-    size = max(1, PARTICLES_TIMES_DATA // rows.num_rows)
-    first = second = torch.full((rows.num_rows,), -torch.inf, dtype=torch.float64)
-    for start in range(0, num_particles, size):
-        number = min(size, num_particles - start)
-        weights = log_densities(model, guide, rows, num_particles=number).log_weights.cpu()
-        first = torch.logaddexp(first, weights.logsumexp(0))
-        second = torch.logaddexp(second, (2 * weights).logsumexp(0))
-    spread = ((second - 2 * first).exp() - 1 / num_particles).clamp_min(0.0)
-    return Evidence(
-        (first - math.log(num_particles)).to(rows.device),
-        spread.sqrt().to(rows.device),
-        f"iwae (K={num_particles}, {name})",
-        is_bound=True,
-    )

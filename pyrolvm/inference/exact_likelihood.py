@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from pyrolvm.core.errors import PyroLVMError, SettingError
 from pyrolvm.exact.folding import Array, to_numpy
-from pyrolvm.inference.evidence import log_evidence
+from pyrolvm.inference.evidence import exact_log_evidence
 
 
 @dataclass(frozen=True)
@@ -59,11 +59,11 @@ class ExactLikelihood:
     def nll(self, x: Tensor | None = None) -> float:
         """Negative log likelihood, by default of the data themselves, in nats per datum."""
         with torch.no_grad():
-            return -float(log_evidence(self.model, self.x if x is None else x).mean())
+            return -float(exact_log_evidence(self.model, self.x if x is None else x).mean())
 
     def differentiate(self, x: Tensor | None = None) -> float:
         """The same, with its gradient left in the parameters' ``grad``."""
-        loss = -log_evidence(self.model, self.x if x is None else x).mean()
+        loss = -exact_log_evidence(self.model, self.x if x is None else x).mean()
         parameters = list(self.parameters.values())
         gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
         for parameter, gradient in zip(parameters, gradients, strict=True):

@@ -23,7 +23,8 @@ from pyrolvm.core.randomness import own_randomness
 from pyrolvm.diagnostics import bhattacharyya_squared, sqrt_weight_ess, total_variation
 from pyrolvm.diagnostics.comparison_tree import Measured, kept_draws
 from pyrolvm.inference.enumeration import can_enumerate, layer_sums
-from pyrolvm.inference.evidence import Evidence, iwae_evidence, many_particles_evidence
+from pyrolvm.inference.evidence import Evidence
+from pyrolvm.inference.importance_evidence import iwae_evidence, many_particles_evidence
 from pyrolvm.inference.oracle import Oracles
 from pyrolvm.inference.scoring import num_parameters, score
 

@@ -23,6 +23,7 @@ from pyrolvm.core import (
 from pyrolvm.core.copying import copied
 from pyrolvm.core.matching import run_once
 from pyrolvm.core.randomness import own_randomness
+from pyrolvm.core.summed_out import is_marked
 from pyrolvm.core.tracing import PARTICLE_PLATE, free_dim
 from pyrolvm.diagnostics import effective_sample_size, elbo, pareto_khat
 from pyrolvm.objectives import refuse_tempered
@@ -105,7 +106,7 @@ def seconds_of_draws(model: Callable[..., Any], guide: Callable[..., Any], rows:
     with evaluating(model, guide):
         chunks = [chunk.to(dtype=torch.float64) for chunk in chunks]
         warm = chunks[0].rows(slice(0, 2)) if isinstance(guide, Guide) else chunks[0]
-        first = run_once(model, guide, warm)
+        first = run_once(model, guide, warm, is_marked)
         refuse_tempered(first)
         dim = free_dim(first)
         _finish_kernels(rows.device)

@@ -29,6 +29,11 @@ ROW_INCHES = 0.56
 NUMBER_INCHES = 1.35
 BAR = 0.36
 NAME_ABOVE = 0.36
+SHARED = {
+    "amortization": "what the shared encoder loses",
+    "optimisation": "what training lacks",
+}
+"""What the second part of a gap can be due to; the attribute ``shared_part`` says which."""
 
 
 @dataclass(frozen=True)
@@ -93,8 +98,9 @@ def gap_bars(tree: xr.DataTree, theme: ThemeName = "light", *, width: float = WI
             axes.axvline(0, color=look.muted, linewidth=0.9)
         axes.set_yticks([])
         bound = " (a lower bound: ≥)" if comparison.is_bound else ""
-        axes.set_xlabel(f"gap to log p(x), {comparison.unit}{bound}")
-        _legend(figure, rows, look, width)
+        parts = ("gap to log p(x), ", f"{comparison.unit}{bound}")
+        axes.set_xlabel(("" if width >= 6 else "\n").join(parts))
+        _legend(figure, rows, _shared(comparison), look, width)
     return figure
 
 
@@ -148,19 +154,22 @@ def _draw_row(
         va="center",
         fontweight="bold",
     )
-    label_row(
-        axes, index - NAME_ABOVE - 0.09, row.name, _split_note(row, sign, width), look, color
-    )
+    note = _split_note(row, sign, _shared(comparison), width)
+    label_row(axes, index - NAME_ABOVE - 0.09, row.name, note, look, color)
 
 
-def _split_note(row: _Row, sign: str, width: float) -> str:
+def _shared(comparison: ComparisonView) -> str:
+    return comparison.text("shared_part") or "amortization"
+
+
+def _split_note(row: _Row, sign: str, shared: str, width: float) -> str:
     if not row.is_split:
         return ""
     first = with_error(row.approximation, row.approximation_se, sign)
     second = with_error(row.amortization, row.amortization_se)
     if width < 6:
         return f"{first}  +  {second}"
-    return f"approximation {first}  +  amortization {second}"
+    return f"approximation {first}  +  {shared} {second}"
 
 
 def _whisker(
@@ -188,7 +197,7 @@ def _limits(axes: Axes, rows: list[_Row], width: float) -> None:
     axes.set_ylim(len(rows) - 0.5, -0.72)
 
 
-def _legend(figure: Figure, rows: list[_Row], look: Theme, width: float) -> None:
+def _legend(figure: Figure, rows: list[_Row], shared: str, look: Theme, width: float) -> None:
     gray = look.muted
     pale = mix(gray, look.paper, 0.72)
     long = width >= 6
@@ -205,9 +214,7 @@ def _legend(figure: Figure, rows: list[_Row], look: Theme, width: float) -> None
                 facecolor=pale,
                 edgecolor=gray,
                 hatch="/////",
-                label="amortization: what the shared encoder loses"
-                if long
-                else "amortization gap",
+                label=f"{shared}: {SHARED[shared]}" if long else f"{shared} gap",
             ),
         ]
     if any(not row.is_split and row.gap > 0 for row in rows):

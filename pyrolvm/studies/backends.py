@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from joblib import Parallel, delayed, parallel_config
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from pyrolvm.core import PyroLVMError, UnknownNameError
-from pyrolvm.studies.worker import Outcome, Task, run_cell
+from pyrolvm.studies.worker import Outcome, run_cell
 
 BACKENDS = ("local", "dask", "ray")
 PATIENCE = 10
@@ -73,17 +73,23 @@ class Backend(contextlib.AbstractContextManager["Backend"]):
     def __exit__(self, *exception: Any) -> None:
         self._stack.close()
 
-    def run(self, tasks: Sequence[Task]) -> Iterator[Outcome]:
+    def run(
+        self, tasks: Sequence[Any], work: Callable[[Any], Outcome] = run_cell
+    ) -> Iterator[Outcome]:
         """Run tasks, and hand out their outcomes as they come.
+
+        Args:
+            tasks: One for each cell.
+            work: Runs one; that of a study, unless the folder holds other cells.
 
         Raises:
             BackendError: If a process that runs cells dies.
         """
         if self.name == "local" and min(self.num_workers, len(tasks)) <= 1:
-            yield from map(run_cell, tasks)
+            yield from map(work, tasks)
             return
         try:
-            yield from self._run(tasks)
+            yield from self._run(tasks, work)
         except self._deaths() as error:
             raise BackendError(
                 "A process that ran a cell has died, most likely for want of memory. Finished "
@@ -98,9 +104,9 @@ class Backend(contextlib.AbstractContextManager["Backend"]):
 
         return (TerminatedWorkerError, KilledWorker)
 
-    def _run(self, tasks: Sequence[Task]) -> Iterator[Outcome]:
+    def _run(self, tasks: Sequence[Any], cell: Callable[[Any], Outcome]) -> Iterator[Outcome]:
         jobs = None if self.name != "local" else min(self.num_workers, len(tasks))
-        work = (delayed(run_cell)(task) for task in tasks)
+        work = (delayed(cell)(task) for task in tasks)
         if self.name == "ray":  # its pool of joblib hands out results all at once
             yield from Parallel(batch_size=1)(work)
             return

@@ -74,3 +74,24 @@ def test_only_huge_data_are_hinted_at():
     huge = Data.of({"x": torch.tensor([1.0, -2e30]), "seen": torch.ones(2).bool()})
     assert "reach 2e+30" in huge.size_hint()
     assert Data.of(torch.tensor([1e3, torch.nan])).size_hint() == ""
+
+
+def test_a_program_that_holds_its_data_takes_no_arguments():
+    data = Data.of(None)
+    assert data.call(lambda *args, **named: (args, named)) == ((), {})
+    assert data.num_rows == 1
+    assert data.only is None
+
+
+def test_what_has_no_rows_is_passed_on_as_it_is():
+    given = {"x": torch.arange(4.0), "scale": torch.tensor(2.0), "size": 7, "kind": "wide"}
+    few = Data.of(given).rows(torch.tensor([3, 1])).to(dtype=torch.float64)
+    assert few.num_rows == 2
+    assert dict(few.items()).keys() == {"x"}
+    assert few.named["scale"].dtype == torch.float64
+    assert (few.named["size"], few.named["kind"]) == (7, "wide")
+
+
+def test_several_positional_arguments_are_pointed_to_their_names():
+    with pytest.raises(DataError, match=r"tuple of 2.*mapping"):
+        Data.of((torch.zeros(3), torch.zeros(3)))

@@ -233,3 +233,21 @@ class TestReachable:
 
 
 GLOBAL = nn.Linear(1, 1)
+
+
+def test_tensors_in_distributions_that_a_module_keeps_are_in_double_precision():
+    model = nn.Module()
+    model.prior = Normal(torch.zeros(2), 1.0).to_event(1)
+    with evaluating(model):
+        assert model.prior.sample().dtype == torch.float64
+    assert model.prior.sample().dtype == torch.float32
+
+
+def test_a_tensor_that_a_program_puts_into_its_module_is_gone_afterwards():
+    """The latent variable model of Pyro's Gaussian processes keeps its draws so."""
+    model = nn.Module()
+    model.X = before = torch.zeros(2)
+    with evaluating(model):
+        model.X = torch.ones(2)
+    assert model.X is before
+    assert before.dtype == torch.float32

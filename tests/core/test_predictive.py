@@ -5,7 +5,7 @@ from __future__ import annotations
 import pyro
 import pytest
 import torch
-from pyro.distributions import Normal
+from pyro.distributions import Categorical, Normal
 
 from pyrolvm import guides, models
 from pyrolvm.core import predictive, prior_predictive
@@ -66,3 +66,42 @@ def test_factors_are_not_observations(x):
             pyro.sample("z", Normal(x[:, 0], 1.0))
 
     assert set(predictive(model, guide, x, 4).observations) == {"x"}
+
+
+def test_discrete_sites_that_are_summed_out_are_drawn_given_the_data():
+    """The class of each datum is certain from its observation, and its replicates show it."""
+    x = torch.tensor([-50.0, 0.0, 50.0, 50.0])
+
+    def model(x):
+        with pyro.plate("data", len(x)):
+            k = pyro.sample("k", Categorical(torch.ones(3)), infer={"enumerate": "parallel"})
+            z = pyro.sample("z", Normal(0.0, 1.0))
+            pyro.sample("x", Normal(50.0 * (k - 1) + z, 0.5), obs=x)
+
+    def guide(x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", Normal(0.0, 0.1))
+
+    drawn = predictive(model, guide, x, 200)
+    assert drawn.latents.keys() == {"z"}
+    again = drawn.observations["x"]
+    assert again.shape == (200, 4)
+    assert (again - x).abs().max() < 5.0
+
+
+def test_what_is_computed_from_latents_is_not_drawn_anew():
+    x = torch.randn(4)
+
+    def model(x):
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", Normal(0.0, 1.0))
+            loc = pyro.deterministic("loc", 3.0 * z)
+            pyro.sample("x", Normal(loc, 1e-3), obs=x)
+
+    def guide(x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", Normal(0.0, 1.0))
+
+    draws = predictive(model, guide, x, 6)
+    assert draws.observations["x"].shape == (6, 4)
+    assert (draws.observations["x"] - 3 * draws.latents["z"]).abs().max() < 0.01

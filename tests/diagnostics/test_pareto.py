@@ -2,7 +2,11 @@ import pytest
 import torch
 from pyro.ops.stats import fit_generalized_pareto as pyro_fit
 
-from pyrolvm.diagnostics.pareto import fit_generalized_pareto, generalized_pareto_quantile
+from pyrolvm.diagnostics.pareto import (
+    WIDEST,
+    fit_generalized_pareto,
+    generalized_pareto_quantile,
+)
 
 
 def sample(shape, scale, size, rows):
@@ -32,6 +36,14 @@ def test_fit_equals_pyros(size):
         theirs = pyro_fit(exceedances[row])
         assert fitted[row].item() == pytest.approx(float(theirs[0]), abs=1e-9)
         assert scale[row].item() == pytest.approx(float(theirs[1]), rel=1e-9)
+
+
+def test_tail_too_wide_for_products_equals_pyros():
+    exceedances = sample(30.0, 1.0, 95, 4)
+    assert (exceedances[:, -1] / exceedances[:, 23]).max() > WIDEST
+    fitted, _ = fit_generalized_pareto(exceedances, torch.full((4,), 95))
+    for row in range(4):
+        assert fitted[row].item() == pytest.approx(float(pyro_fit(exceedances[row])[0]), abs=1e-9)
 
 
 def test_padding_does_not_change_a_fit():

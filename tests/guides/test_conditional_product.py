@@ -112,7 +112,7 @@ def test_compare_and_diagnose_take_the_labels():
     assert table.tree.attrs["evidence_method"] == "quadrature"
     assert (table.frame["gap"] > -1e-6).all()
     assert table.to_datatree("product")["prior"].to_dataset()["z"].shape[-1] == 2
-    assert lvm.diagnose(model, guide, data, num_particles=20).frame.shape[0] == 1
+    assert lvm.score(model, guide, data, num_particles=20).frame.shape[0] == 1
 
 
 @pytest.mark.parametrize(

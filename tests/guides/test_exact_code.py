@@ -39,7 +39,7 @@ def test_code_and_evidence_are_those_of_the_model():
 
 def test_its_gap_is_zero():
     model = models.TriangularMap(2, hidden=(8,))
-    table = lvm.diagnose(model, guides.ExactCode(model), torch.randn(20, 2), num_particles=10)
+    table = lvm.score(model, guides.ExactCode(model), torch.randn(20, 2), num_particles=10)
     assert abs(table.frame["gap"].iloc[0]) < 1e-9
 
 

@@ -187,7 +187,7 @@ class TestLineGibbs(GuideContract):
             trace.log_prob_sum,
             lambda: lvm.log_densities(model, guide, x),
             lambda: lvm.fit(model, guide, x, steps=1, progress=False),
-            lambda: lvm.diagnose(model, guide, x),
+            lambda: lvm.score(model, guide, x),
             lambda: lvm.compare(model, {"full": amortized, "chains": guide}, x, progress=False),
         ):
             with pytest.raises(NoDensityError, match=r"LineGibbs .* no log q\(z \| x\)"):

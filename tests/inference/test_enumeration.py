@@ -141,7 +141,7 @@ class TestEvidence:
 
     def test_its_gradient_is_that_of_the_posterior_mean(self, net):
         """∇ log p(x) = E_{p(h|x)} ∇ log p(x, h); for the top's log odds that is h − sigmoid."""
-        lvm.log_evidence(net.model, net.x).sum().backward()
+        lvm.log_evidence(net.model, net.x).value.sum().backward()
         posterior = (net.log_joint - net.log_evidence[:, None]).exp()
         top = net.latents[net.model.latent_sites[0]]
         wanted = (posterior @ top - net.model.top_logits.sigmoid()).sum(0)

@@ -11,7 +11,7 @@ from pyrolvm import guides, models
 from pyrolvm.core import Data, log_densities
 from pyrolvm.inference import Oracles, OracleSettings, iwae_evidence
 from pyrolvm.inference.enumeration import layer_sums
-from pyrolvm.inference.evidence import many_particles_evidence
+from pyrolvm.inference.importance_evidence import many_particles_evidence
 from pyrolvm.inference.measuring import Training, measure
 from tests.inference.pstar.nets import random_pair
 
@@ -32,8 +32,8 @@ def test_kept_draws_do_not_hold_the_others_in_memory(monkeypatch):
 )
 def test_a_guide_over_the_whole_data_set_meets_the_evidence_of_all_data(model):
     x = torch.randn(3, 2)
-    found = lvm.diagnose(model, AutoMultivariateNormal(model), x).frame.iloc[0]
-    each = lvm.diagnose(model, guides.Amortized(model), x).frame.iloc[0]
+    found = lvm.score(model, AutoMultivariateNormal(model), x).frame.iloc[0]
+    each = lvm.score(model, guides.Amortized(model), x).frame.iloc[0]
     assert found.log_evidence == pytest.approx(3 * each.log_evidence, abs=1e-6)
     assert found.gap > 0
 
@@ -48,7 +48,7 @@ class TestBinaryLayers:
     def test_small_nets_have_the_overlap_of_sums(self, pair):
         model, guide = pair
         x = model(size=20).detach()
-        found = lvm.diagnose(model, guide, x, num_particles=10)
+        found = lvm.score(model, guide, x, num_particles=10)
         frame = found.frame.iloc[0]
         overlap = layer_sums(model, guide).overlap(x)
         assert frame.evidence_method == "enumerated"
@@ -88,7 +88,7 @@ class TestBinaryLayers:
     def test_many_particles_in_parts_are_one_bound(self, pair, monkeypatch):
         model, guide = pair
         x = model(size=5).detach()
-        monkeypatch.setattr("pyrolvm.inference.evidence.PARTICLES_TIMES_DATA", 5 * 300)
+        monkeypatch.setattr("pyrolvm.inference.importance_evidence.PARTICLES_TIMES_DATA", 5 * 300)
         found = many_particles_evidence(model, guide, x, 20_000, "mine")
         truth = layer_sums(model).log_evidence(x)
         assert found.method == "iwae (K=20000, mine)"

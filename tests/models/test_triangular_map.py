@@ -80,7 +80,7 @@ def test_the_evidence_changes_variables_by_the_dense_jacobian(prior):
     wanted = model.prior().log_prob(model.encode(x)) + dense
     assert_close(model.log_evidence(x), wanted, rtol=0, atol=1e-10)
     assert_close(model.law().log_prob(x), wanted, rtol=0, atol=1e-10)
-    assert_close(lvm.log_evidence(model, x), wanted, rtol=0, atol=1e-10)
+    assert_close(lvm.log_evidence(model, x).value, wanted, rtol=0, atol=1e-10)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -158,7 +158,7 @@ def test_exact_learning_validates_stops_early_and_repeats_itself(optimizer):
             model, x, optimizer=optimizer, steps=400, validation=validation, patience=20, seed=5,
             progress=False, **options,
         )  # fmt: skip
-        found.append((fit, lvm.log_evidence(model, validation).mean()))
+        found.append((fit, lvm.log_evidence(model, validation).value.mean()))
     (one, first), (other, second) = found
     assert one.stopped_early
     assert one.steps < 400

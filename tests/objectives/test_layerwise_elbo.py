@@ -404,7 +404,7 @@ class TestHandlerSemantics:
     def test_posterior_diagnostics_of_a_weighted_guide_are_refused(self) -> None:
         model, guide, x = layered(rate_weights={"z_2": 2.0})
         with pytest.raises(SettingError, match=r"layer_rates\(model, guide, data\)"):
-            lvm.diagnose(model, guide, x)
+            lvm.score(model, guide, x)
         with pytest.raises(SettingError, match="'mine' carries rate_weights"):
             lvm.compare(model, {"mine": guide}, x, steps=1, progress=False)
 
@@ -415,8 +415,8 @@ class TestHandlerSemantics:
         guide = plain_guide if around == "model" else weighted(plain_guide, weights)
         where = "guide" if around == "guide" else "model"
         with pytest.raises(SettingError, match=f"'z_2' has the scale 3 in the {where}"):
-            lvm.diagnose(model, guide, x)
-        lvm.diagnose(plain_model, plain_guide, x, num_particles=2)
+            lvm.score(model, guide, x)
+        lvm.score(plain_model, plain_guide, x, num_particles=2)
 
 
 @pytest.mark.parametrize("analytic", [True, False])
@@ -652,4 +652,4 @@ def test_a_guide_remembers_the_weights_of_the_loss_that_trained_it():
     lvm.fit(model, guide, x, steps=2, loss=LayerwiseELBO({"z_1": 10.0}), progress=False)
     assert guide.rate_weights == {"z_2": 1.0, "z_1": 10.0}
     with pytest.raises(SettingError, match="rate_weights"):
-        lvm.diagnose(model, guide, x)
+        lvm.score(model, guide, x)
