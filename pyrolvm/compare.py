@@ -197,8 +197,8 @@ def refuse_other_targets(guides: Mapping[str, Any]) -> None:
         weights = unequal_to_one(guide)
         if weights:
             raise SettingError(
-                f"compare, score and diagnose measure how far a guide is from the posterior, but the "
-                f"guide {name!r} carries rate_weights {weights}, for which the best guide is "
+                f"compare, score and diagnose measure how far a guide is from the posterior, but "
+                f"the guide {name!r} carries rate_weights {weights}, for which the best guide is "
                 "another law: its gap and k-hat would call a good guide bad. Look at its rates "
                 "and distortion with layer_rates(model, guide, data), or set all weights to 1."
             )
@@ -226,8 +226,8 @@ def score(
     """Measure one guide as it is, quickly: any Pyro pair, trained by whatever means.
 
     One row of a comparison, from draws of the guide alone; :func:`pyrolvm.diagnose` also looks
-    where they do not reach. The evidence is exact where the model offers it, and the IWAE bound elsewhere; gaps are then
-    lower bounds. With a latent site outside the plate ``"data"`` the whole data set is one datum.
+    where they do not reach. The evidence is exact where the model offers it, and the IWAE bound
+    elsewhere; gaps are then lower bounds. With a latent site outside the plate ``"data"`` the whole data set is one datum.
 
     Args:
         model: A Pyro program.

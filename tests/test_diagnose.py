@@ -59,7 +59,7 @@ def diagnosed(linear, **defect):
 class TestVerdict:
     """The posterior is known, and so is what is wrong with each guide."""
 
-    def test_the_posterior_itself_is_trusted(self, linear) -> None:
+    def test_the_posterior_itself_is_trusted(self, linear):
         report = diagnosed(linear)
         assert report.verdict.answer == "trusted"
         assert not report.verdict.defects
@@ -75,14 +75,14 @@ class TestVerdict:
         ],
         ids=lambda value: value if isinstance(value, str) else "",
     )
-    def test_the_right_defect_is_named(self, linear, defect, name) -> None:
+    def test_the_right_defect_is_named(self, linear, defect, name):
         report = diagnosed(linear, **defect)
         assert report.verdict.answer != "trusted"
         assert report.verdict.defects[0] == name
         others = {"too narrow", "too wide", "shifted", "ignores correlation", "misses a mode"}
         assert not (others - {name}) & set(report.verdict.defects)
 
-    def test_figures_have_their_closed_forms(self, linear) -> None:
+    def test_figures_have_their_closed_forms(self, linear):
         report = diagnosed(linear, scale=0.5, shift=1.0)
         moments = report.tree["moments"].to_dataset()
         assert abs((moments.log_sd_ratio - math.log(0.5)) / moments.log_sd_ratio_se).max() < 5
