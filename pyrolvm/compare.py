@@ -227,7 +227,8 @@ def score(
 
     One row of a comparison, from draws of the guide alone; :func:`pyrolvm.diagnose` also looks
     where they do not reach. The evidence is exact where the model offers it, and the IWAE bound
-    elsewhere; gaps are then lower bounds. With a latent site outside the plate ``"data"`` the whole data set is one datum.
+    elsewhere; gaps are then lower bounds. With a latent site outside the plate ``"data"`` the
+    whole data set is one datum.
 
     Args:
         model: A Pyro program.

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import pyro
 import pytest
@@ -15,7 +16,13 @@ from pyrolvm import guides, models
 from pyrolvm.core.errors import SettingError, SiteError
 from pyrolvm.diagnosis.effort import Effort
 from pyrolvm.diagnostics.finding import Finding
-from pyrolvm.diagnostics.verdict import judge
+from pyrolvm.diagnostics.verdict import (
+    DECISIVE,
+    MASS_WITHIN_REACH,
+    MOST_ADVICE,
+    MOST_REASONS,
+    judge,
+)
 
 SMALL = Effort(
     num_annealed=0, num_reference=3, reference_seconds=60.0, num_gap=3, num_simulations=200,
@@ -109,9 +116,7 @@ def test_everything_is_in_one_tree_that_arviz_reads(linear, tmp_path):
     assert str(report).splitlines()[1].startswith(report.verdict.answer.upper())
     page = report.to_html(tmp_path / "report.html").read_text(encoding="utf-8")
     assert str(escape(report.verdict.reasons[0])) in page
-    assert "verdict" in report._repr_html_().lower() or report.verdict.answer in (
-        report._repr_html_()
-    )
+    assert str(escape(report.verdict.reasons[0])) in report._repr_html_()
     lvm_tree = tmp_path / "diagnosis.nc"
     from pyrolvm.diagnostics import arviz_export
 
@@ -216,10 +221,13 @@ def finding(diagnostic, level, defect=None, sentence="s"):
 @pytest.mark.parametrize(
     ("findings", "answer"),
     [
-        ([finding("importance", "good")], "trusted"),
+        ([finding("importance", "good")], "use with care"),  # its own draws alone
+        ([finding("importance", "good"), finding("moments", "unknown")], "use with care"),
+        ([replace(finding("importance", "good"), name=MASS_WITHIN_REACH)], "trusted"),
+        ([finding("importance", "good"), finding("moments", "good")], "trusted"),
         ([finding("importance", "good"), finding("moments", "care", "shifted")], "use with care"),
         ([finding("importance", "good"), finding("calibration", "bad")], "not trusted"),
-        ([finding("importance", "good"), finding("gaps", "bad", "encoder")], "trusted"),
+        ([finding("calibration", "good"), finding("gaps", "bad", "encoder")], "trusted"),
         ([finding("prediction", "bad", "model misfit"), finding("moments", "good")], "trusted"),
         ([finding("importance", "unknown")], "use with care"),
         ([], "use with care"),
@@ -240,3 +248,31 @@ def test_reasons_begin_with_the_weightiest():
     )
     assert verdict.reasons == ("narrow", "gap", "weights", "not run")
     assert verdict.defects == ("too narrow", "encoder")
+
+
+def test_reasons_and_advice_are_few_and_of_every_kind():
+    many = [
+        Finding(each, str(i), 1.0, level="good", sentence=f"{each} {i}")
+        for each in DECISIVE
+        for i in range(5)
+    ]
+    missing = [finding("reference", "unknown", None, f"missing {i}") for i in range(5)]
+    verdict = judge([*many, *missing])
+    assert len(verdict.reasons) == MOST_REASONS
+    assert verdict.reasons[:4] == tuple(f"{each} 0" for each in DECISIVE)
+    assert verdict.reasons[4:] == ("missing 0", "missing 1")
+    defects = ["too narrow", "shifted", "too narrow", "wrong shape", "misses a mode", "encoder"]
+    wrong = [
+        Finding("moments", str(i), 1.0, level="bad", sentence=str(i), defect=each, advice=str(i))
+        for i, each in enumerate(defects)
+    ]
+    vague = Finding("importance", "k-hat", 1.0, level="bad", sentence="k", advice="vague")
+    advice = judge([vague, *wrong]).advice
+    assert advice == ("0", "1", "3", "4")
+    assert len(advice) == MOST_ADVICE
+    assert judge([vague, *wrong[:2]]).advice == ("0", "1", "vague")
+
+
+def test_what_was_not_measured_comes_first_where_it_decides():
+    verdict = judge([finding("importance", "good"), finding("evidence", "unknown", None, "blind")])
+    assert verdict.reasons == ("blind", "s")

@@ -102,7 +102,7 @@ def test_the_verdict_is_printed_and_the_folder_is_whole(asked, weights, capsys):
     options = ["--state", weights, "--particles", "300", "--effort", "quick", "--seed", "3"]
     assert run("diagnose", *NAMES, *options, "--out", "run") == 0
     printed = capsys.readouterr().out
-    assert printed.startswith("NOT TRUSTED: the guide is found wanting (too narrow")
+    assert printed.startswith("NOT TRUSTED: the guide is too narrow, ignores correlation")
     assert "What to try next:" in printed
     assert "Report: run/report.html" in printed
     names = {path.name for path in Path("run").rglob("*")}

@@ -19,6 +19,8 @@ class Effort:
         num_gap: Data at which the gap is split; 0 for none.
         num_simulations: Simulations of an amortized guide's calibration; 0 for none.
         num_refits: The same where every simulation asks for a fit of its own.
+        annealing_seconds: Most seconds that annealing may ask for, by a trial; where it would take
+            longer, the importance-weighted bound has to do.
     """
 
     num_annealed: int
@@ -27,12 +29,13 @@ class Effort:
     num_gap: int
     num_simulations: int
     num_refits: int
+    annealing_seconds: float = 60.0
 
 
 EFFORTS = {
     "quick": Effort(0, 0, 0.0, 0, 0, 0),
     "standard": Effort(200, 8, 300.0, 64, 1000, 0),
-    "full": Effort(10_000, 64, 1800.0, 1000, 2000, 200),
+    "full": Effort(10_000, 64, 1800.0, 1000, 2000, 200, 1800.0),
 }
 
 

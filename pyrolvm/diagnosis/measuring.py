@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -14,12 +15,14 @@ from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
 from pyrolvm.core import Data, EvidenceError, SiteError
 from pyrolvm.core.doubts import doubts_about
+from pyrolvm.core.latent_space import latent_space
 from pyrolvm.core.randomness import own_randomness
 from pyrolvm.diagnosis.effort import EFFORTS, Effort
 from pyrolvm.diagnostics.finding import Finding
 from pyrolvm.diagnostics.importance_report import Importance
 from pyrolvm.diagnostics.moments import compare_moments
 from pyrolvm.diagnostics.two_sample import two_sample_tests
+from pyrolvm.inference.annealing import AnnealingSettings
 from pyrolvm.inference.calibration import calibrate
 from pyrolvm.inference.calibration.refitting import Refit, reach_of
 from pyrolvm.inference.calibration.sharding import Runner
@@ -40,6 +43,8 @@ SHOWN_DRAWS = 1000
 
 
 _TITLES = {
+    "doubts": "What makes the densities doubtful",
+    "evidence": "Evidence surer than the bound by the guide",
     "importance": "The importance weights",
     "moments": "The distance to the posterior's moments",
     "gaps": "The split of the gap",
@@ -88,50 +93,78 @@ class Measuring:
 
     def measure(self, refit: Refit | None, run: Runner) -> None:
         """Run every part; the score comes first, and what is wrong with the pair ends it there."""
-        self.score = self._score()
-        self.findings += [
-            Finding("importance", "doubt", math.nan, level="care", sentence=doubt.sentence)
-            for doubt in doubts_about(self.model, self.guide, self.rows)
-        ]
-        self.evidence = self._evidence()
         jobs: dict[str, Callable[[], object]] = {
+            "doubts": self._doubts,
+            "evidence": self._evidence,
             "importance": self._importance,
             "reference": self._against_reference,
             "gaps": self._gaps,
             "calibration": lambda: self._calibration(refit, run),
             "prediction": self._prediction,
         }
-        with tqdm(jobs, desc="diagnose", disable=not self.progress, unit="part") as bar:
-            for name in bar:
+        total = 1 + len(jobs)
+        with tqdm(total=total, desc="diagnose", disable=not self.progress, unit="part") as bar:
+            bar.set_postfix_str("draws of the guide")
+            self.score = self._score()
+            self.evidence = iwae_evidence(self.score.log_weights, name_of(self.guide))
+            for name, job in jobs.items():
+                bar.update()
                 bar.set_postfix_str(name)
                 with self._reported(name):
-                    jobs[name]()
+                    job()
+            bar.update()
 
     def _score(self) -> GuideScore:
         return score(
             self.model, self.guide, self.rows, num_particles=self.num_particles, seed=self.seed
         )
 
-    def _evidence(self) -> Evidence:
+    def _doubts(self) -> None:
+        self.findings += [
+            Finding("importance", "doubt", math.nan, level="care", sentence=doubt.sentence)
+            for doubt in doubts_about(self.model, self.guide, self.rows)
+        ]
+
+    def _evidence(self) -> None:
         """Evidence by the surest route that is affordable; the guide's own bound in the end."""
-        weights = self.score.log_weights
+        try:
+            self.evidence = self._known_evidence() or self.evidence
+        finally:
+            self._keep("evidence", self.evidence)
+
+    def _known_evidence(self) -> Evidence | None:
+        size = self.score.log_weights.shape[1]
         routes: list[Method] = ["exact", "enumerated", "quadrature"]
-        if weights.shape[1] <= self.effort.num_annealed:
+        if size <= self.effort.num_annealed:
             routes.append("ais")
-        found = None
         for route in routes:
+            if route == "ais" and self._annealing_seconds() > self.effort.annealing_seconds:
+                return None
             with suppress(EvidenceError, SiteError):
                 found = log_evidence(
-                    self.model, self.rows, route, guide=self.guide, seed=self.seed + 1
-                )
-                break
-        if found is None:
-            found = iwae_evidence(weights, name_of(self.guide))
-        found = replace(found, value=found.value.detach())
-        if len(found.value) != weights.shape[1]:
-            found = found.of_all_data()
-        self._keep("evidence", found)
-        return found
+                    self.model, self.rows, route, guide=self.guide, seed=self.seed + 1,
+                    progress=self.progress,
+                )  # fmt: skip
+                found = replace(found, value=found.value.detach())
+                return found if len(found.value) == size else found.of_all_data()
+        return None
+
+    def _annealing_seconds(self) -> float:
+        """Seconds of computing that annealing would take, from two of its gradients."""
+        settings = AnnealingSettings()
+        try:
+            with (
+                own_randomness(self.seed),
+                latent_space(self.model, self.rows, self.guide) as space,
+            ):
+                points = space.prior_points(settings.num_chains)
+                space.gradient(points)
+                start = time.process_time()
+                space.gradient(points)
+                spent = time.process_time() - start
+        except (SiteError, NotImplementedError):  # for annealing to refuse
+            return 0.0
+        return spent * settings.num_temperatures * settings.num_leapfrog
 
     def _importance(self) -> None:
         outside = not self.evidence.is_bound
@@ -257,9 +290,9 @@ class Measuring:
         try:
             yield
         except (ValueError, TypeError, RuntimeError, IndexError, KeyError, ArithmeticError) as e:
-            diagnostic = "moments" if name == "reference" else name
+            diagnostic = {"reference": "moments", "doubts": "importance"}.get(name, name)
             reason = " ".join(str(e).split()) or type(e).__name__
-            sentence = f"{_TITLES[diagnostic]} could not be measured: {reason}"
+            sentence = f"{_TITLES.get(name, _TITLES[diagnostic])} could not be measured: {reason}"
             self.findings.append(
                 Finding(
                     diagnostic, "could not be measured", math.nan, level="unknown",
@@ -293,5 +326,6 @@ def _draws_dataset(draws: Tensor, reference: Reference) -> xr.Dataset:
             "rhat": float(reference.rhat.max()),
             "ess": float(reference.ess.min()),
             "divergences": reference.divergences,
+            "form": reference.form,
         },
     )

@@ -15,6 +15,8 @@ import torch
 
 from pyrolvm.diagnostics.finding import Finding, Level
 from pyrolvm.diagnostics.importance import SHORTEST_TAIL, tail_length
+from pyrolvm.diagnostics.rounding import rounded
+from pyrolvm.diagnostics.verdict import MASS_WITHIN_REACH
 
 if TYPE_CHECKING:
     from pyrolvm.diagnostics.importance_report import Importance
@@ -33,6 +35,8 @@ UNSEEN = 0.1
 HARMLESS = 0.3
 """k̂ below which the error of the mean weight can be believed at a thousand draws."""
 ERRORS = 5.0
+ROUNDING = 1e-9
+"""Figures below this are 0 but for floating point."""
 
 
 def judge_importance(found: Importance) -> tuple[Finding, ...]:
@@ -87,7 +91,7 @@ def _tail_sentence(found: Importance, value: float, error: float, worst: int, le
         if len(found.khat) > 1
         else f" The threshold of {found.num_particles} draws is {found.threshold:.2f}."
     )
-    largest = f"The largest k-hat is {value:.2f} ± {error:.2f}{whose}."
+    largest = f"The largest k-hat is {rounded(value, error)}{whose}."
     if math.isinf(value):
         largest = f"The tail of the weights is too short or too heavy to fit a k-hat{whose}."
     meaning = {
@@ -130,6 +134,11 @@ def _spread(found: Importance) -> Finding:
             "have no weight.",
             advice="Give each site of the guide the support of the model's.",
         )  # fmt: skip
+    if value < ROUNDING:
+        return Finding(
+            "importance", "variance of the log weights", value, error, "nats²",
+            sentence="The log weights do not vary, as they do not for the posterior itself.",
+        )  # fmt: skip
     skew = found.log_weight_skewness.mean().item()
     side = ""
     if value > LARGE_VARIANCE and abs(skew) > SKEWED:
@@ -157,7 +166,7 @@ def _overlap(found: Importance) -> Finding:
     )
     return Finding(
         "importance", "overlap with the posterior (BC²)", value, error, "", level,
-        f"Guide and posterior overlap by BC² = {value:.3f} ± {error:.1g} (1 where they are "
+        f"Guide and posterior overlap by BC² = {rounded(value, error)} (1 where they are "
         f"equal, 0 where they are disjoint){blind}.",
     )  # fmt: skip
 
@@ -173,13 +182,13 @@ def _mass(found: Importance) -> Finding | None:
     whose = "" if len(misses) == 1 else f" of datum {lowest}"
     if not many:
         return Finding(
-            "importance", "posterior mass within reach, lowest", value, error, "share",
-            sentence=f"The draws account for {value:.2f} ± {error:.1g} of the evidence{whose} "
+            "importance", MASS_WITHIN_REACH, value, error, "share",
+            sentence=f"The draws account for {rounded(value, error)} of the evidence{whose} "
             f"({found.evidence}).",
         )  # fmt: skip
     return Finding(
-        "importance", "posterior mass within reach, lowest", value, error, "share", "bad",
-        f"The draws account for only {value:.2f} ± {error:.1g} of the evidence{whose} "
+        "importance", MASS_WITHIN_REACH, value, error, "share", "bad",
+        f"The draws account for only {rounded(value, error)} of the evidence{whose} "
         f"({found.evidence}), while their weights look harmless: the rest of the posterior is "
         "where the guide never draws.",
         "misses a mode",

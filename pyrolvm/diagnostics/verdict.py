@@ -7,6 +7,7 @@ speak of the model: they give reasons, but no verdict on the guide.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
@@ -17,7 +18,21 @@ Answer: TypeAlias = Literal["trusted", "use with care", "not trusted"]
 
 DECISIVE = ("moments", "importance", "two_sample", "calibration")
 """Diagnostics that compare the guide with the posterior, the one that says most first."""
-MOST_REASONS = 6
+MOST_REASONS, MOST_UNKNOWN = 6, 2
+"""Reasons in all, and those among them that say why something could not be measured."""
+MOST_ADVICE = 4
+MASS_WITHIN_REACH = "posterior mass within reach, lowest"
+"""Name of the importance finding that rests on evidence from outside."""
+DEFECTS: dict[Defect, str] = {
+    "too narrow": "is too narrow",
+    "too wide": "is too wide",
+    "shifted": "is shifted",
+    "ignores correlation": "ignores correlation",
+    "misses a mode": "misses a mode",
+    "wrong shape": "has the wrong shape",
+    "encoder": "has an encoder that loses part of what its family could give",
+}
+"""What each defect of a guide is in words."""
 _ORDER: dict[Level, int] = {"bad": 0, "care": 1, "unknown": 2, "good": 3}
 
 
@@ -40,7 +55,7 @@ class Verdict:
     def __str__(self) -> str:
         head = self.answer.upper()
         if self.defects:
-            head += f": the guide is found wanting ({', '.join(self.defects)})"
+            head += f": the guide {listed([DEFECTS[each] for each in self.defects])}"
         lines = [head, *(f"  - {reason}" for reason in self.reasons)]
         if self.advice:
             lines += ["What to try next:", *(f"  - {each}" for each in self.advice)]
@@ -55,25 +70,67 @@ def judge(findings: Sequence[Finding]) -> Verdict:
 
     Returns:
         ``"not trusted"`` where a decisive finding is bad, ``"use with care"`` where one asks for
-        care or nothing decisive could be measured, ``"trusted"`` elsewhere.
+        care or nothing was measured that could see a missed region, ``"trusted"`` elsewhere.
     """
     decisive = [f for f in findings if f.diagnostic in DECISIVE and f.defect != "model misfit"]
     levels = {finding.level for finding in decisive}
+    ranked = sorted(findings, key=_rank)
+    wrong = _one_a_defect([f for f in ranked if f.level in ("bad", "care")])
+    unknown = [f for f in ranked if f.level == "unknown" and f.sentence]
     answer: Answer = "trusted"
     if "bad" in levels:
         answer = "not trusted"
-    elif "care" in levels or "good" not in levels:
+    elif "care" in levels or not _looks_outside(decisive):
         answer = "use with care"
-    ranked = sorted(findings, key=_rank)
-    wrong = _one_a_defect([f for f in ranked if f.level in ("bad", "care")])
-    shown = [f for f in (wrong or ranked) if f.sentence][:MOST_REASONS]
-    unknown = [f for f in ranked if f.level == "unknown" and f not in shown]
+    unknown = unknown[:MOST_UNKNOWN]
+    good = _one_after_another([f for f in ranked if f.level == "good"])
+    shown = [f for f in (wrong or good) if f.sentence][: MOST_REASONS - len(unknown)]
+    is_blind = answer == "use with care" and "care" not in levels
+    reasons = [*unknown, *shown] if is_blind else [*shown, *unknown]
     return Verdict(
         answer,
-        tuple(dict.fromkeys(f.sentence for f in [*shown, *unknown])),
+        tuple(dict.fromkeys(f.sentence for f in reasons)),
         _defects(wrong),
-        tuple(dict.fromkeys(f.advice for f in wrong if f.advice)),
+        _advice([*wrong, *unknown]),
     )
+
+
+def listed(words: Sequence[str]) -> str:
+    """Words as a list in a sentence.
+
+    Examples:
+        >>> listed(["a", "b", "c"])
+        'a, b and c'
+    """
+    head, last = ", ".join(words[:-1]), words[-1]
+    return f"{head} and {last}" if head else last
+
+
+def _looks_outside(decisive: Sequence[Finding]) -> bool:
+    """Whether something good was found of the guide that does not rest on its own draws alone."""
+    return any(
+        f.level == "good" and (f.diagnostic != "importance" or f.name == MASS_WITHIN_REACH)
+        for f in decisive
+    )
+
+
+def _one_after_another(findings: Sequence[Finding]) -> list[Finding]:
+    """The first finding of each diagnostic, then the second of each, and so on."""
+    seen: Counter[str] = Counter()
+    turns = []
+    for finding in findings:
+        turns.append(seen[finding.diagnostic])
+        seen[finding.diagnostic] += 1
+    return [findings[i] for i in sorted(range(len(findings)), key=turns.__getitem__)]
+
+
+def _advice(findings: Sequence[Finding]) -> tuple[str, ...]:
+    """One piece for each defect; what names none comes last."""
+    by_subject: dict[str, str] = {}
+    for finding in sorted(findings, key=lambda each: each.defect is None):
+        if finding.advice:
+            by_subject.setdefault(finding.defect or finding.advice, finding.advice)
+    return tuple(dict.fromkeys(by_subject.values()))[:MOST_ADVICE]
 
 
 def _one_a_defect(findings: Sequence[Finding]) -> list[Finding]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pyrolvm.core.latent_space import Points
-from pyrolvm.inference.rows import Space
+from pyrolvm.inference.held_rows import Space
 
 STEPS = 150
 RATE = 0.1

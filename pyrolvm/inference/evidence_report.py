@@ -24,12 +24,13 @@ def evidence_findings(evidence: Evidence) -> tuple[Finding, ...]:
     sentence, advice = f"log p(x) is {evidence}.", ""
     if evidence.method.startswith("iwae"):
         sentence = (
-            f"log p(x) is bounded from below by the guide's own draws, {evidence}: posterior mass "
-            "that the guide misses is not in it, and gaps are lower bounds."
+            f"log p(x) is only bounded from below, by the guide's own draws: {evidence}. A "
+            "region of the posterior that the guide never visits does not show, and gaps are "
+            "lower bounds."
         )
         advice = (
-            "Annealing, method='ais', also sees what the guide misses; it takes continuous "
-            "latents and discrete ones of finite support."
+            "Annealing also sees what the guide misses; it takes continuous latents and discrete "
+            'ones of finite support: effort="full", or log_evidence(model, data, "ais").'
         )
     elif large or few > 0.1:
         sentence = (

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from pyrolvm.diagnostics.finding import Defect, Finding, Level
 from pyrolvm.diagnostics.labelling import as_array
+from pyrolvm.diagnostics.rounding import rounded
 from pyrolvm.inference.guide_family import SharedPart
 
 if TYPE_CHECKING:
@@ -152,8 +153,8 @@ class GapReport:
     def _family_words(self, value: float, error: float) -> tuple[str, Defect, str]:
         at_least = "at least " if self.evidence.is_bound else ""
         sentence = (
-            f"The best {self.oracle}, fitted to {self._alone}, stays {at_least}{value:.2f} ± "
-            f"{error:.2f} nats below log p(x)."
+            f"The best {self.oracle}, fitted to {self._alone}, stays {at_least}"
+            f"{rounded(value, error)} nats below log p(x)."
         )
         gain = self.from_correlation
         if gain is not None and float(gain.mean()) > 0.5 * value:
@@ -174,12 +175,12 @@ class GapReport:
         best = f"the best {self.oracle}, fitted to {self._alone}"
         if not self.is_same_family and value < -SURE * error:
             return (
-                f"The guide's ELBO lies {-value:.2f} ± {error:.2f} nats above that of {best}: its "
+                f"The guide's ELBO lies {rounded(-value, error)} nats above that of {best}: its "
                 f"family is richer than a {self.oracle}, and nothing can be said of its training.",
                 None,
                 "",
             )
-        sentence = f"The guide's ELBO lies {value:.2f} ± {error:.2f} nats below that of {best}"
+        sentence = f"The guide's ELBO lies {rounded(value, error)} nats below that of {best}"
         if not self.is_same_family:
             sentence += ", which may be another family than its own"
         if self.shared_part == "amortization":

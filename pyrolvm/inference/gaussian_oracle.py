@@ -32,7 +32,7 @@ from torch.distributions import (
 
 from pyrolvm.core.latent_space import Points
 from pyrolvm.core.log_densities import CHUNK_ELEMENTS
-from pyrolvm.inference.rows import Space
+from pyrolvm.inference.held_rows import Space
 
 PARTICLES = 16
 """Draws of each Gaussian in one step."""

@@ -14,6 +14,7 @@ from torch.distributions import Distribution, Independent, LogNormal, Multivaria
 from pyrolvm.core import Data, Guide, evaluating
 from pyrolvm.core import sites as site_arrays
 from pyrolvm.core.matching import run_once
+from pyrolvm.core.summed_out import is_marked
 from pyrolvm.inference.gaussian_oracle import DIAGONAL, FULL_RANK, Shape
 from pyrolvm.inference.rows import acts_on_rows_alone
 
@@ -59,7 +60,7 @@ def _shape_of_sites(model: Any, guide: Any, data: Any) -> Shape | None:
     """Shape of a guide whose sites are normal and do not depend on one another."""
     with evaluating(model, guide):
         rows = Data.of(data).to(dtype=torch.float64)
-        first, second = (run_once(model, guide, rows).guide_sites() for _ in range(2))
+        first, second = (run_once(model, guide, rows, is_marked).guide_sites() for _ in range(2))
     laws, again = ([_normal(site["fn"]) for site in each.values()] for each in (first, second))
     if not laws or not all(map(_same, laws, again)):
         return None

@@ -25,9 +25,10 @@ from pyrolvm.inference.gaussian_oracle import (
     gaussians_near,
 )
 from pyrolvm.inference.guide_family import guide_family
+from pyrolvm.inference.held_rows import Space
 from pyrolvm.inference.oracle import Oracles, OracleSettings
 from pyrolvm.inference.reference.starts import flattened_draws
-from pyrolvm.inference.rows import Rows, Space, space_at_rows
+from pyrolvm.inference.rows import Rows, space_at_rows
 
 FULL_RANK_DIM = 50
 """Most coordinates for which full-rank Gaussians are fitted; beyond, diagonal ones."""

@@ -7,6 +7,7 @@ Every name that a user chose is escaped, and figures come as images, inside of w
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import xarray as xr
@@ -28,6 +29,8 @@ from pyrolvm.report.templates import render as fill
 TITLE = "Can this fit be trusted?"
 NOTEBOOK_COLORS: dict[Level, str] = {"good": "#0a8a6d", "care": "#a87400", "bad": "#d0382f"}
 """Legible on white and on dark notebooks."""
+HALF = 480
+"""CSS pixels below which a picture takes half of the page's width."""
 CARDS_BELOW = 820
 """Width of a window, CSS pixels, up to which a row of a table is a card."""
 
@@ -47,6 +50,7 @@ def render(tree: xr.DataTree) -> str:
     findings = _findings(tree)
     verdict = judge(findings)
     level = SEALS[verdict.answer]
+    pictures = list(_pictures(tree))
     return fill(
         "diagnosis_page.html",
         style=style(CARDS_BELOW),
@@ -61,7 +65,8 @@ def render(tree: xr.DataTree) -> str:
         blocks=blocks(findings),
         marks=MARKS,
         worst=worst_data(tree),
-        pictures=list(_pictures(tree)),
+        pictures=pictures,
+        beside=_beside_each_other(pictures),
         provenance=provenance(tree),
         versions=versions(tree),
         config=configuration(tree),
@@ -133,6 +138,15 @@ def _pictures(tree: xr.DataTree) -> Iterator[Picture]:
             yield _picture(tree, section)
         except DataError:
             continue
+
+
+def _beside_each_other(pictures: list[Picture]) -> set[str]:
+    """Keys of pictures so narrow that two in a row share a line."""
+    found: set[str] = set()
+    for first, second in pairwise(pictures):
+        if first.key not in found and max(first.width, second.width) < HALF:
+            found |= {first.key, second.key}
+    return found
 
 
 def _picture(tree: xr.DataTree, section: Section) -> Picture:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pyrolvm.diagnostics.finding import Defect, Finding, Level
-from pyrolvm.diagnostics.verdict import DECISIVE, Verdict
+from pyrolvm.diagnostics.finding import Finding, Level
+from pyrolvm.diagnostics.verdict import DECISIVE, DEFECTS, Verdict, listed
 
 
 @dataclass(frozen=True)
@@ -54,29 +54,24 @@ MARKS: dict[Level, tuple[str, str]] = {
 """Sign and word of each level, so that none is told by colour alone."""
 SEALS: dict[str, Level] = {"trusted": "good", "use with care": "care", "not trusted": "bad"}
 
-DEFECTS: dict[Defect, str] = {
-    "too narrow": "is too narrow",
-    "too wide": "is too wide",
-    "shifted": "is shifted",
-    "ignores correlation": "ignores correlation",
-    "misses a mode": "misses a mode",
-    "wrong shape": "has the wrong shape",
-    "encoder": "has an encoder that loses part of what its family could give",
-}
-
 
 def headline(verdict: Verdict, findings: Sequence[Finding]) -> str:
     """What is wrong, in one sentence for the guide and, apart from it, one for the model."""
     claims = [DEFECTS[defect] for defect in verdict.defects if defect in DEFECTS]
     is_measured = any(f.diagnostic in DECISIVE and f.level != "unknown" for f in findings)
     if claims:
-        text = f"The guide {_listed(claims)}."
+        text = f"The guide {listed(claims)}."
     elif not is_measured:
         text = "Nothing that decides could be measured of the guide."
     elif verdict.answer == "trusted":
         text = "Nothing that was measured speaks against the guide."
     elif verdict.answer == "not trusted":
         text = "The guide is far from the posterior; in which direction could not be told."
+    elif not any(f.diagnostic in DECISIVE and f.level == "care" for f in findings):
+        text = (
+            "Nothing that was measured speaks against the guide, but that rests on its own draws "
+            "alone."
+        )
     else:
         text = "The guide is not close enough to the posterior for every use."
     misfit = any(f.defect == "model misfit" and f.level in ("bad", "care") for f in findings)
@@ -90,8 +85,8 @@ def measured(findings: Sequence[Finding]) -> str:
     decisive = [d for d in DIAGNOSTICS if d.key in DECISIVE]
     used = [d.title.lower() for d in decisive if d.key in known]
     missing = [d.title.lower() for d in decisive if d.key not in known]
-    rests = f"The verdict rests on {_listed(used)}" if used else "The verdict rests on nothing yet"
-    return f"{rests}; not measured: {_listed(missing)}." if missing else f"{rests}."
+    rests = f"The verdict rests on {listed(used)}" if used else "The verdict rests on nothing yet"
+    return f"{rests}; not measured: {listed(missing)}." if missing else f"{rests}."
 
 
 def worst(findings: Sequence[Finding]) -> Level:
@@ -99,8 +94,3 @@ def worst(findings: Sequence[Finding]) -> Level:
     levels = {finding.level for finding in findings}
     order: tuple[Level, ...] = ("bad", "care", "good")
     return next((level for level in order if level in levels), "unknown")
-
-
-def _listed(words: Sequence[str]) -> str:
-    head, last = ", ".join(words[:-1]), words[-1]
-    return f"{head} and {last}" if head else last

@@ -9,7 +9,8 @@ from pyro.distributions import Normal
 from pyro.infer.autoguide import AutoNormal
 
 from pyrolvm import guides
-from pyrolvm.inference.rows import HeldRows, acts_on_rows_alone, densities_at_rows, space_at_rows
+from pyrolvm.inference.held_rows import HeldRows
+from pyrolvm.inference.rows import acts_on_rows_alone, densities_at_rows, space_at_rows
 
 X = torch.linspace(-2.0, 3.0, 6)
 OFFSETS = torch.tensor([0.0, 10.0, 20.0, 30.0, 40.0, 50.0])

@@ -11,6 +11,7 @@ from pyrolvm.diagnostics.moments import causes, words
 from pyrolvm.diagnostics.moments.causes import Causes
 from pyrolvm.diagnostics.moments.estimates import LEVELS, Estimates
 from pyrolvm.diagnostics.moments.thresholds import Threshold
+from pyrolvm.diagnostics.rounding import rounded
 
 if TYPE_CHECKING:
     from pyrolvm.diagnostics.moments.directions import Direction
@@ -93,7 +94,7 @@ def _correlations(moments: Moments) -> Question:
         ),
         words=words.correlation,
         denial="No correlation is wrong: the largest difference is {}",
-        show=words.plain,
+        show=rounded,
         comparisons=moments.num_pairs,
     )
 
@@ -110,7 +111,7 @@ def _means(moments: Moments) -> Question:
         causes=Causes.of(figure.value, "shifted", misses_a_mode=missed),
         words=words.shift,
         denial="No mean is off: the largest difference is {} posterior standard deviations",
-        show=words.plain,
+        show=rounded,
     )
 
 
@@ -127,7 +128,7 @@ def _furthest(moments: Moments) -> Question:
         words=words.furthest,
         denial="No direction is shifted: along the furthest one the means differ by {} posterior "
         "standard deviations",
-        show=words.plain,
+        show=rounded,
     )
 
 
@@ -195,6 +196,6 @@ def _shapes(moments: Moments) -> Question:
         words=words.shape,
         denial="No marginal has another shape: once mean and width match, quantiles differ by {} "
         "standard deviations at most",
-        show=words.plain,
+        show=rounded,
         comparisons=len(LEVELS),
     )

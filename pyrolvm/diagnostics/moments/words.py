@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from pyrolvm.diagnostics.finding import Defect
+from pyrolvm.diagnostics.rounding import rounded
 
 if TYPE_CHECKING:
     from pyrolvm.diagnostics.moments.directions import Direction
@@ -20,8 +21,8 @@ ADVICE: dict[Defect, str] = {
     "(importance-weighted ELBO, forward KL), or a family with heavier tails.",
     "too wide": "Train for longer, with more particles and a smaller last step size: a guide that "
     "maximises the ELBO is seldom too wide once it has converged.",
-    "shifted": "Train for longer; if a fit to the datum alone does better, give the encoder more "
-    "capacity.",
+    "shifted": "Train for longer, with a smaller step at the end; if an encoder makes the guide, "
+    "give it more capacity.",
     "wrong shape": "Use a flow or a mixture as the guide's family, or reparameterise the model "
     "(non-centred, other units) so that its posterior is closer to Gaussian.",
 }
@@ -47,7 +48,7 @@ def shift(moments: Moments, row: int, column: int, defect: Defect) -> str:
     """Where the mean is."""
     value, error = (each[row, column].item() for each in moments.mean_error)
     return (
-        f"The guide's mean of {moments.labels.place(row, column)} is {plain(abs(value), error)} "
+        f"The guide's mean of {moments.labels.place(row, column)} is {rounded(abs(value), error)} "
         f"posterior standard deviations too {'high' if value > 0 else 'low'}"
         f"{BECAUSE.get(defect, '')}"
     )
@@ -80,7 +81,7 @@ def correlation(moments: Moments, row: int, _column: int, defect: Defect) -> str
     return (
         f"The guide {verb}{because}: between {one} and {other} of {labels.datum(row)} the "
         f"posterior has {posterior:.2f} and the guide "
-        f"{plain(posterior + found.value[row].item(), found.standard_error[row].item())}"
+        f"{rounded(posterior + found.value[row].item(), found.standard_error[row].item())}"
     )
 
 
@@ -100,7 +101,7 @@ def furthest(moments: Moments, row: int, _column: int, defect: Defect) -> str:
     value, error = one.value[row].item(), one.standard_error[row].item()
     return (
         f"In the direction of the largest shift for {_about(moments, row, one)}, the guide's mean "
-        f"is {plain(value, error)} posterior standard deviations off{BECAUSE.get(defect, '')}"
+        f"is {rounded(value, error)} posterior standard deviations off{BECAUSE.get(defect, '')}"
     )
 
 
@@ -109,19 +110,9 @@ def shape(moments: Moments, row: int, column: int, defect: Defect) -> str:
     value, error = (each[row, column].item() for each in moments.shape_error)
     return (
         f"The shape of {moments.labels.place(row, column)} is wrong: once mean and width match, a "
-        f"quantile of the guide still lies {plain(abs(value), error)} standard deviations from "
+        f"quantile of the guide still lies {rounded(abs(value), error)} standard deviations from "
         f"the posterior's{BECAUSE.get(defect, '')}"
     )
-
-
-def plain(value: float, error: float) -> str:
-    """A figure and its standard error.
-
-    Examples:
-        >>> plain(0.5, 0.021)
-        '0.50 ± 0.02'
-    """
-    return f"{value:.2f} ± {error:.2f}".replace("-", "−")
 
 
 def share(value: float, error: float) -> str:
@@ -142,7 +133,7 @@ def ratio(log_ratio: float, error: float) -> str:
         ('0.50 ± 0.02', '0.00 ± 0.00')
     """
     value = math.exp(log_ratio)
-    return plain(value, value * error)
+    return rounded(value, value * error)
 
 
 def _width_along(moments: Moments, row: int, which: str, one: Direction, defect: Defect) -> str:

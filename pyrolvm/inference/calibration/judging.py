@@ -32,7 +32,8 @@ ADVICE: dict[Defect, str] = {
     "too narrow": "Take a richer family (full covariance, a mixture, a flow) or an importance-"
     "weighted objective; until then correct its draws by their importance weights.",
     "too wide": "Train longer, and look for a lower bound on the guide's scales.",
-    "shifted": "Train longer, or give the encoder more capacity and scaled inputs.",
+    "shifted": "Train longer; where an encoder makes the guide, give it more capacity and scaled "
+    "inputs.",
     "wrong shape": "Take a family with more shapes (a mixture, a flow), and compare guide and "
     "posterior at single data.",
 }

@@ -35,12 +35,19 @@ class Clock:
 
     Args:
         limit: Seconds.
-        tick: Called after each draw, warm-up included.
+        report: Called after each draw, warm-up included.
+        num_draws: Draws so far.
     """
 
     limit: float
-    tick: Callable[[], object] = lambda: None
+    report: Callable[[], object] = lambda: None
+    num_draws: int = 0
     start: float = field(default_factory=time.monotonic)
+
+    def tick(self) -> None:
+        """Count a draw."""
+        self.num_draws += 1
+        self.report()
 
     @property
     def seconds(self) -> float:

@@ -27,7 +27,8 @@ from pyrolvm.core import Data
 from pyrolvm.core.errors import PyroLVMError
 from pyrolvm.core.latent_space import Points
 from pyrolvm.core.tracing import PairTrace
-from pyrolvm.inference.rows import Rows, Space, space_at_rows
+from pyrolvm.inference.held_rows import Space
+from pyrolvm.inference.rows import Rows, space_at_rows
 
 
 @dataclass(frozen=True)

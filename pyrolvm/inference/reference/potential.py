@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from pyrolvm.inference.held_rows import Space
 from pyrolvm.inference.reference.mass_matrix import POINTS
-from pyrolvm.inference.rows import Space
 
 Slope: TypeAlias = Callable[[Tensor], tuple[Tensor, Tensor]]
 """From points ``(N, S)`` to the sum of log joint densities and its gradient ``(N, S)``."""

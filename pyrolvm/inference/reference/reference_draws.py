@@ -15,13 +15,13 @@ from pyrolvm.core.latent_space import Points
 from pyrolvm.core.pairing import offers
 from pyrolvm.core.randomness import own_randomness
 from pyrolvm.guides import ExactCPA
+from pyrolvm.inference.held_rows import Space
 from pyrolvm.inference.reference.chains import Clock
 from pyrolvm.inference.reference.forms import forms_of
 from pyrolvm.inference.reference.result import Reference
 from pyrolvm.inference.reference.sampling import Limits, sampled
 from pyrolvm.inference.rows import (
     Rows,
-    Space,
     densities_at_rows,
     row_index,
     row_numbers,

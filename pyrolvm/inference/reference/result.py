@@ -123,8 +123,9 @@ class Reference:
     @staticmethod
     def _advice() -> str:
         return (
-            "Give the chains more draws and time (max_draws, max_seconds), or write the model "
-            "in a form that is easier to sample (non-centred scales, ordered components)."
+            'Give the chains more time (effort="full", or reference_draws with more max_seconds), '
+            "or write the model in a form that is easier to sample (non-centred scales, ordered "
+            "components)."
         )
 
     def dataset(self, guide_draws: Float[Tensor, "draw data S"] | None = None) -> xr.Dataset:

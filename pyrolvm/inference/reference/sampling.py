@@ -147,7 +147,7 @@ def sampled(
             names,
             rows,
             f"There is no reference: {NUM_CHAINS} chains of NUTS were not warm after "
-            f"{limits.max_seconds:.0f} seconds.",
+            f"{limits.max_seconds:.0f} seconds, which gave {clock.num_draws} draws.",
         )
     rhat, ess = sampling.agreement()
     return Reference(

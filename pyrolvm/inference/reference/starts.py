@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from pyrolvm.core.latent_space import Points
-from pyrolvm.inference.rows import Space
+from pyrolvm.inference.held_rows import Space
 
 POOL = 256
 """Draws of the prior among which starts are chosen."""

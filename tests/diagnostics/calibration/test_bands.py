@@ -69,3 +69,9 @@ def test_resampled_shares_have_the_width_of_the_binomial():
     low, high = resampled_shares(ranks, edges, num_resamples=4000)
     expected = 2 * 1.96 * np.sqrt(edges / 100 * (1 - edges / 100) / 2000)
     np.testing.assert_allclose(high - low, expected, rtol=0.1)
+
+
+def test_ranks_that_are_all_at_an_end_have_a_p_value_near_zero():
+    test = UniformityTest.of(200, 1000)
+    for ranks in (np.zeros(1000, int), np.full(1000, 199), np.repeat([0, 40], [900, 100])):
+        assert 0.0 <= test.p_value(ranks) < 1e-12

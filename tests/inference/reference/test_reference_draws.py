@@ -47,9 +47,9 @@ def hidden_funnel(x):
 
 @pytest.fixture(scope="module")
 def counted():
-    """Chains over three of five data at once."""
+    """Chains over two of five data at once."""
     return reference_draws(
-        gamma_poisson, COUNTS, rows=[3, 0, 1], num_draws=600, num_warmup=60, seed=1
+        gamma_poisson, COUNTS, rows=[3, 0], num_draws=800, num_warmup=60, seed=1
     )
 
 
@@ -68,17 +68,17 @@ def test_exact_draws_have_the_moments_of_the_posterior(linear):
 def test_chains_over_several_data_agree_with_each_posterior(counted):
     assert counted.is_usable, counted.reason
     assert counted.method == "NUTS"
-    assert counted.rows == (3, 0, 1)
+    assert counted.rows == (3, 0)
     draws = counted.independent().exp()  # the rate is positive: its coordinate is the logarithm
     assert len(draws) > 300
-    for datum, x in enumerate(COUNTS[[3, 0, 1]].tolist()):
+    for datum, x in enumerate(COUNTS[[3, 0]].tolist()):
         known = stats.gamma(2.0 + x, scale=1 / 1.5)
         assert stats.kstest(draws[:, datum, 0].numpy(), known.cdf).pvalue > 1e-4
 
 
 def test_data_in_one_chain_are_independent(counted):
     draws = counted.draws[..., 0]
-    correlation = torch.corrcoef(draws.mT) - torch.eye(3)
+    correlation = torch.corrcoef(draws.mT) - torch.eye(2)
     assert correlation.abs().max() < 5 / math.sqrt(counted.ess.min())
 
 
@@ -122,10 +122,10 @@ def test_a_funnel_is_sampled_in_its_other_form():
 @pytest.mark.slow
 def test_a_funnel_without_another_form_is_refused():
     found = reference_draws(
-        hidden_funnel, torch.zeros(1), num_draws=400, max_draws=400, num_warmup=50, seed=5
+        hidden_funnel, torch.zeros(1), num_draws=200, max_draws=200, num_warmup=20, seed=5
     )
     assert not found.is_usable
-    assert len(found.draws) == 400
+    assert len(found.draws) == 200
     assert found.divergences > 0 or found.rhat.max() > 1.01 or found.ess.min() < 400
 
 
@@ -138,10 +138,10 @@ def test_a_limit_that_passes_during_warm_up_leaves_no_draws():
 
 def test_the_data_set_holds_draws_of_reference_and_guide(counted):
     data = counted.dataset(counted.draws[:10] + 1)
-    assert data["reference"].sizes == {"draw": 600, "datum": 3, "coordinate": 1}
+    assert data["reference"].sizes == {"draw": 800, "datum": 2, "coordinate": 1}
     assert data["guide"].sizes["guide_draw"] == 10
     assert data.attrs["method"] == "NUTS"
-    assert list(data["datum"].values) == [3, 0, 1]
+    assert list(data["datum"].values) == [3, 0]
 
 
 def test_exact_draws_of_an_unknown_posterior_are_refused():
