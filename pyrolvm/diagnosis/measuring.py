@@ -236,7 +236,9 @@ class Measuring:
         number = self.effort.num_refits if own else self.effort.num_simulations
         if not number:
             if own and self.effort.num_simulations:
-                self._not_run("calibration", f"it asks for {EFFORTS['full'].num_refits} refits")
+                refits = EFFORTS["full"].num_refits
+                why = f'it asks for {refits} refits of the guide, as effort="full" makes them'
+                self._not_run("calibration", why)
             return
         self._keep(
             "calibration",

@@ -66,7 +66,9 @@ def _per_datum(work: Measuring) -> dict[str, Tensor]:
 
 
 def _attributes(work: Measuring, effort: str) -> dict[str, Any]:
-    names = list(work.score.densities.global_sites)
+    densities = work.score.densities
+    latents = [name for name in densities.global_sites if name in densities.prior]
+    names = latents or list(densities.global_sites)
     size = f"{work.rows.num_rows} rows"
     outside = f" as one datum: {', '.join(names)} outside the plate 'data'" if names else ""
     return {

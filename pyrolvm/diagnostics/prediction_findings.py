@@ -80,10 +80,15 @@ def _posterior_check(found: Prediction) -> Finding:
             if found.factorises
             else ""
         )
+        of = (
+            f"of {count} statistics, the smallest p-value, corrected for their number,"
+            if count > 1
+            else f"the p-value of the {found.statistics[0]}"
+        )
         return Finding(
             "prediction", name, by_guide, error, level=level,
-            sentence=f"New data from the guide's draws look like the data: of {count} statistics, "
-            f"the smallest p-value, corrected for their number, is {by_guide:.2g}.{caution}",
+            sentence=f"New data from the guide's draws look like the data: {of} is "
+            f"{by_guide:.2g}.{caution}",
         )  # fmt: skip
     if weighted < FAILS and found.reliable:
         return Finding(

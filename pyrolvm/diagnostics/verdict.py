@@ -21,6 +21,8 @@ DECISIVE = ("moments", "importance", "two_sample", "calibration")
 MOST_REASONS, MOST_UNKNOWN = 6, 2
 """Reasons in all, and those among them that say why something could not be measured."""
 MOST_ADVICE = 4
+FIRST_GOOD = 2
+"""Reasons to trust a guide that come before what is wrong elsewhere."""
 MASS_WITHIN_REACH = "posterior mass within reach, lowest"
 """Name of the importance finding that rests on evidence from outside."""
 DEFECTS: dict[Defect, str] = {
@@ -84,7 +86,10 @@ def judge(findings: Sequence[Finding]) -> Verdict:
         answer = "use with care"
     unknown = unknown[:MOST_UNKNOWN]
     good = _one_after_another([f for f in ranked if f.level == "good"])
-    shown = [f for f in (wrong or good) if f.sentence][: MOST_REASONS - len(unknown)]
+    shown = wrong or good
+    if wrong and answer == "trusted":  # what speaks for the guide, then what else is wrong
+        shown = [*[f for f in good if f.diagnostic in DECISIVE][:FIRST_GOOD], *wrong]
+    shown = [f for f in shown if f.sentence][: MOST_REASONS - len(unknown)]
     is_blind = answer == "use with care" and "care" not in levels
     reasons = [*unknown, *shown] if is_blind else [*shown, *unknown]
     return Verdict(
@@ -155,6 +160,6 @@ def _defects(wrong: Sequence[Finding]) -> tuple[Defect, ...]:
 
 def _rank(finding: Finding) -> tuple[int, int]:
     """Bad before care before good; what decides before what explains."""
-    decisive = finding.diagnostic in DECISIVE
-    place = DECISIVE.index(finding.diagnostic) if decisive else len(DECISIVE)
+    diagnostic = {"reference": "moments"}.get(finding.diagnostic, finding.diagnostic)
+    place = DECISIVE.index(diagnostic) if diagnostic in DECISIVE else len(DECISIVE)
     return _ORDER[finding.level], place

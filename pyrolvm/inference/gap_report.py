@@ -156,6 +156,13 @@ class GapReport:
             f"The best {self.oracle}, fitted to {self._alone}, stays {at_least}"
             f"{rounded(value, error)} nats below log p(x)."
         )
+        if -SURE * error < value < error:
+            return (
+                f"The best {self.oracle}, fitted to {self._alone}, reaches log p(x) within the "
+                f"error of {error:.1g} nats.",
+                "wrong shape",
+                "",
+            )
         gain = self.from_correlation
         if gain is not None and float(gain.mean()) > 0.5 * value:
             return (
@@ -173,13 +180,21 @@ class GapReport:
 
     def _shared_words(self, value: float, error: float) -> tuple[str, Defect | None, str]:
         best = f"the best {self.oracle}, fitted to {self._alone}"
-        if not self.is_same_family and value < -SURE * error:
+        if value < -SURE * error:
+            why = (
+                "the oracle has not come to its best"
+                if self.is_same_family
+                else f"its family is richer than a {self.oracle}"
+            )
             return (
-                f"The guide's ELBO lies {rounded(-value, error)} nats above that of {best}: its "
-                f"family is richer than a {self.oracle}, and nothing can be said of its training.",
+                f"The guide's ELBO lies {rounded(-value, error)} nats above that of {best}: {why}, "
+                "and nothing can be said of its training.",
                 None,
                 "",
             )
+        if value < error:
+            equal = f"The guide's ELBO equals that of {best}, within the error of {error:.1g} nats."
+            return equal, None, ""
         sentence = f"The guide's ELBO lies {rounded(value, error)} nats below that of {best}"
         if not self.is_same_family:
             sentence += ", which may be another family than its own"

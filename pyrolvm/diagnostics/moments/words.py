@@ -121,8 +121,11 @@ def share(value: float, error: float) -> str:
     Examples:
         >>> share(0.5, 0.021)
         '50 ± 2 %'
+        >>> share(0.0, 0.0)
+        '0 %'
     """
-    return f"{100 * value:.0f} ± {100 * error:.0f} %"
+    sure = f" ± {100 * error:.0f}" if error >= 0.005 else ""
+    return f"{100 * value:.0f}{sure} %"
 
 
 def ratio(log_ratio: float, error: float) -> str:

@@ -59,6 +59,8 @@ def _classifier(tests: TwoSample) -> Finding:
         else f"A classifier does not tell guide from posterior draws{_pooled(tests.c2st)}: its "
         f"best accuracy is {figure}, where equal ones give up to {high:.2f}"
     )
+    if found.any() and level == "good":
+        sentence += "; so small a difference is of no consequence"
     if level == "unknown":
         sentence = (
             f"With {tests.num_draws[worst]} independent draws a classifier learns too little"

@@ -40,7 +40,7 @@ def hidden_funnel(x):
     """The same funnel, written so that no other form of it is at hand."""
     v = pyro.sample("v", Normal(0.0, 3.0))
     with pyro.plate("dims", 4):
-        z = pyro.sample("z", Normal(0.0, 1000.0))
+        z = pyro.sample("z", Normal(0.0, 30.0))
         pyro.factor("prior", Normal(0.0, (v / 2).exp()).log_prob(z))
     pyro.sample("x", Normal(v * 0.0, 1.0).expand([1]).to_event(1), obs=x)
 
@@ -122,11 +122,12 @@ def test_a_funnel_is_sampled_in_its_other_form():
 @pytest.mark.slow
 def test_a_funnel_without_another_form_is_refused():
     found = reference_draws(
-        hidden_funnel, torch.zeros(1), num_draws=200, max_draws=200, num_warmup=20, seed=5
-    )
+        hidden_funnel, torch.zeros(1), num_draws=200, max_draws=200, num_warmup=20,
+        max_seconds=60.0, seed=5,
+    )  # fmt: skip
     assert not found.is_usable
-    assert len(found.draws) == 200
-    assert found.divergences > 0 or found.rhat.max() > 1.01 or found.ess.min() < 400
+    assert "refused" in found.reason or "no reference" in found.reason
+    assert not found.converged.any()
 
 
 def test_a_limit_that_passes_during_warm_up_leaves_no_draws():
