@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from pyrolvm.inference.layer_rates import LayerRates, layer_rates
     from pyrolvm.inference.pstar import PStar
     from pyrolvm.objectives.anchored_warm_start import AnchoredWarmStart
+    from pyrolvm.objectives.compiled.compiled_svi import CompiledSVI
     from pyrolvm.studies.study import Study, StudyResult
 
 __version__ = "0.1.0"
@@ -39,6 +40,7 @@ __version__ = "0.1.0"
 __all__ = [
     "AnchoredWarmStart",
     "Comparison",
+    "CompiledSVI",
     "EnsembleFit",
     "EnsembleMember",
     "Estimate",
@@ -68,6 +70,7 @@ __all__ = [
 _HOMES = {
     "AnchoredWarmStart": "pyrolvm.objectives.anchored_warm_start",
     "Comparison": "pyrolvm.compare",
+    "CompiledSVI": "pyrolvm.objectives.compiled.compiled_svi",
     "EnsembleFit": "pyrolvm.fit_ensemble",
     "EnsembleMember": "pyrolvm.fit_ensemble",
     "Estimate": "pyrolvm.core.estimate",

@@ -19,7 +19,7 @@ from joblib import Parallel, delayed, parallel_config
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from pyrolvm.core import PyroLVMError, UnknownNameError
-from pyrolvm.studies.worker import Outcome, Task, run_cell
+from pyrolvm.studies.worker import Outcome, Task, run_task
 
 BACKENDS = ("local", "dask", "ray")
 PATIENCE = 10
@@ -80,10 +80,12 @@ class Backend(contextlib.AbstractContextManager["Backend"]):
             BackendError: If a process that runs cells dies.
         """
         if self.name == "local" and min(self.num_workers, len(tasks)) <= 1:
-            yield from map(run_cell, tasks)
+            for task in tasks:
+                yield from run_task(task)
             return
         try:
-            yield from self._run(tasks)
+            for outcomes in self._run(tasks):
+                yield from outcomes
         except self._deaths() as error:
             raise BackendError(
                 "A process that ran a cell has died, most likely for want of memory. Finished "
@@ -98,9 +100,9 @@ class Backend(contextlib.AbstractContextManager["Backend"]):
 
         return (TerminatedWorkerError, KilledWorker)
 
-    def _run(self, tasks: Sequence[Task]) -> Iterator[Outcome]:
+    def _run(self, tasks: Sequence[Task]) -> Iterator[tuple[Outcome, ...]]:
         jobs = None if self.name != "local" else min(self.num_workers, len(tasks))
-        work = (delayed(run_cell)(task) for task in tasks)
+        work = (delayed(run_task)(task) for task in tasks)
         if self.name == "ray":  # its pool of joblib hands out results all at once
             yield from Parallel(batch_size=1)(work)
             return
