@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from pyrolvm.core import Model
 from pyrolvm.core.errors import DataError, SettingError, UnknownNameError, require_at_least
+from pyrolvm.core.model import holds_more_than_bits
 from pyrolvm.nn import mlp
 from pyrolvm.nn.convolutions import ImageDecoder, checked_image_shape
 from pyrolvm.nn.gaussian_head import GaussianHead, side_by_side
@@ -168,7 +169,7 @@ class HierarchicalVAE(Model):
 
     def batch_size(self, x: Tensor | None, size: int | None) -> int:
         """Return the size of the data plate; Bernoulli data must be zeros and ones."""
-        if x is not None and not self.is_gaussian and bool(((x != 0) & (x != 1)).any()):
+        if x is not None and not self.is_gaussian and holds_more_than_bits(x):
             raise DataError(
                 "A HierarchicalVAE with a Bernoulli likelihood needs data of zeros and ones, but "
                 f"it got values in [{x.min().item():.3g}, {x.max().item():.3g}]. Binarise them, "

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from pyrolvm.core import Model
 from pyrolvm.core.errors import DataError, SettingError, UnknownNameError, require_at_least
+from pyrolvm.core.model import holds_more_than_bits
 from pyrolvm.nn.bernoulli_layer import BernoulliLayer, BernoulliTop, units
 
 
@@ -136,7 +137,7 @@ class SigmoidBeliefNetwork(Model):
     def batch_size(self, x: Tensor | None, size: int | None) -> int:
         """Return the size of the data plate; data must be zeros and ones."""
         found = super().batch_size(x, size)
-        if x is not None and bool(((x != 0) & (x != 1)).any()):
+        if x is not None and holds_more_than_bits(x):
             raise DataError(
                 f"A SigmoidBeliefNetwork needs data of zeros and ones, but it got {_described(x)}"
             )

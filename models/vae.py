@@ -19,6 +19,7 @@ from torch import Tensor
 from pyrolvm.core import Model
 from pyrolvm.core.capabilities import AffineGenerator
 from pyrolvm.core.errors import DataError, UnknownNameError
+from pyrolvm.core.model import holds_more_than_bits
 from pyrolvm.exact import AffineStack
 from pyrolvm.nn import PIECEWISE_AFFINE, mlp
 from pyrolvm.nn.layers import assign_layers
@@ -93,7 +94,7 @@ class VAE(Model):
 
     def batch_size(self, x: Tensor | None, size: int | None) -> int:
         """Return the size of the data plate; Bernoulli data must be zeros and ones."""
-        if x is not None and not self.is_gaussian and bool(((x != 0) & (x != 1)).any()):
+        if x is not None and not self.is_gaussian and holds_more_than_bits(x):
             raise DataError(
                 "A Bernoulli VAE needs data of zeros and ones, but it got values in "
                 f"[{x.min().item():.3g}, {x.max().item():.3g}]. Binarise them, or use "

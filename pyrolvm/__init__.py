@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from pyrolvm.fit_ensemble import EnsembleFit, EnsembleMember, fit_ensemble
     from pyrolvm.fit_exact import fit_exact
     from pyrolvm.fit_restarts import Restarts, fit_restarts
-    from pyrolvm.inference.calibration import Calibration, calibrate
+    from pyrolvm.inference.calibration.calibrate import calibrate
+    from pyrolvm.inference.calibration.calibration import Calibration
     from pyrolvm.inference.evidence_routes import log_evidence
     from pyrolvm.inference.from_pyro import from_pyro_mcmc, from_pyro_svi
     from pyrolvm.inference.invertibility import Invertibility, invertibility
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from pyrolvm.inference.layer_rates import LayerRates, layer_rates
     from pyrolvm.inference.pstar import PStar
     from pyrolvm.objectives.anchored_warm_start import AnchoredWarmStart
+    from pyrolvm.objectives.compiled.compiled_svi import CompiledSVI
     from pyrolvm.studies.study import Study, StudyResult
 
 __version__ = "0.1.0"
@@ -44,6 +46,7 @@ __all__ = [
     "AnchoredWarmStart",
     "Calibration",
     "Comparison",
+    "CompiledSVI",
     "Diagnosis",
     "EnsembleFit",
     "EnsembleMember",
@@ -81,6 +84,7 @@ _HOMES = {
     "Calibration": "pyrolvm.inference.calibration",
     "Comparison": "pyrolvm.compare",
     "Diagnosis": "pyrolvm.diagnose",
+    "CompiledSVI": "pyrolvm.objectives.compiled.compiled_svi",
     "EnsembleFit": "pyrolvm.fit_ensemble",
     "EnsembleMember": "pyrolvm.fit_ensemble",
     "Estimate": "pyrolvm.core.estimate",

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
-from pyro.infer import ELBO, SVI
+from pyro.infer import ELBO
 from torch import Tensor
 
 from pyrolvm.core import Data, FactorisationError, Model, evaluating
@@ -47,6 +47,7 @@ from pyrolvm.objectives import (
     training,
     unequal_to_one,
 )
+from pyrolvm.objectives.compiled import Compile, checked_choice, choice_in_words, svi_for
 
 DEFAULT_BATCH = 128
 
@@ -71,6 +72,7 @@ class Fit:
             improved any more.
         rate_history: Rate of each layer, distortion and weights of every step, where the loss was
             a :class:`pyrolvm.objectives.LayerwiseELBO`; None elsewhere.
+        compilation: Whether the steps were compiled, and why (not), in words.
     """
 
     model: Any
@@ -80,6 +82,7 @@ class Fit:
     seed: int
     stopped_early: bool = False
     rate_history: RateHistory | None = None
+    compilation: str = "no steps of SVI"
 
     @property
     def steps(self) -> int:
@@ -110,6 +113,7 @@ def fit(
     checkpoint_every: int = 250,
     device: str | torch.device | None = None,
     num_threads: int | None = 1,
+    compile: Compile = "auto",
     progress: bool | str = True,
 ) -> Fit:
     """Train a model and a guide by stochastic variational inference.
@@ -138,7 +142,8 @@ def fit(
             near a good start (:class:`pyrolvm.AnchoredWarmStart` is one). It has random numbers of
             its own: those of the steps are the same with and without. A fit that goes on from a
             checkpoint does not repeat it.
-        seed: The same seed gives the same result, bit for bit, on one machine.
+        seed: The same seed gives the same result, bit for bit, on one machine (for plain or for
+            compiled steps).
         patience: Stop after so many steps in which the loss (over ``validation`` if that is given,
             else the mean training loss of the last 100 steps) has not fallen. It is looked at
             every 100 steps and at the end, and the best state of these is what training leaves,
@@ -155,6 +160,10 @@ def fit(
         num_threads: Threads of torch while training; None leaves them as they are. On a machine
             that does other work, a second thread makes the steps of small models 30 times slower;
             large networks on idle cores gain from more.
+        compile: Whether the step is captured and compiled
+            (:class:`pyrolvm.CompiledSVI`): True, False, or ``"auto"``, where the time that
+            compiling saves over all steps exceeds what it takes, and where it was done before.
+            Compiled steps draw the same random numbers, and agree with plain ones up to rounding.
         progress: Whether to show a progress bar; a text names it.
 
     Returns:
@@ -175,6 +184,7 @@ def fit(
     require_pair(model, guide)
     require_seed(seed)
     require_at_least(0, steps=steps)
+    checked_choice(compile)
     require_at_least(
         1, num_particles=num_particles, checkpoint_every=checkpoint_every, watch_every=watch_every
     )
@@ -218,9 +228,7 @@ def fit(
         if own_loss is not None:
             own_loss.vectorize_particles = many
         objective = checked_objective(loss, num_particles, nesting, many)
-        svi = SVI(
-            trained_model, trained_guide, optimizer, objective.loss, objective.loss_and_grads
-        )
+        svi = svi_for(compile, trained_model, trained_guide, optimizer, objective, steps)
         monitor = None if patience is None else Patience(patience)
         memory = loss if isinstance(loss, LayerwiseELBO) else None
         if memory is not None:
@@ -243,15 +251,14 @@ def fit(
     return Fit(
         model, guide, torch.tensor(run.losses), run.seconds, seed,
         stopped_early=len(run.losses) < steps, rate_history=history,
+        compilation=choice_in_words(compile, svi),
     )  # fmt: skip
 
 
 def _checked(model: Any, data: Any) -> Data:
     rows = Data.of(data)
     if isinstance(model, Model):
-        rows.check_finite()
-        if model.covariates:
-            model.check_data(rows)  # labels are looked at in the first step only
+        model.check_data(rows)  # values are looked at in the first step only
     return rows
 
 

@@ -24,11 +24,14 @@ from pyrolvm.core import Data, Model
 from pyrolvm.core.errors import SettingError, require_at_least
 from pyrolvm.core.reachable import reachable_modules
 from pyrolvm.core.threads import limited_threads
+from pyrolvm.core.units import take_units
 from pyrolvm.fit import beside_model, minibatch_size
+from pyrolvm.objectives.compiled import Compile, checked_choice
 from pyrolvm.objectives.ensemble_loop import progress_bar
-from pyrolvm.objectives.ensemble_plan import WEIGHTS, EnsemblePlan, Member
+from pyrolvm.objectives.ensemble_plan import COMPILED, WEIGHTS, EnsemblePlan, Member
 from pyrolvm.objectives.layerwise_elbo import WarmUp
 from pyrolvm.objectives.rate_weights import number
+from pyrolvm.objectives.training import Train
 
 
 @dataclass(frozen=True)
@@ -66,11 +69,13 @@ class EnsembleFit:
         members: The pairs, in the order of the grid, all seeds of a point together.
         losses: Nats per datum, shape ``(members, steps)``; NaN from where a member diverged.
         seconds: Wall time.
+        compilation: Whether the steps were compiled, and why (not), in words.
     """
 
     members: tuple[EnsembleMember, ...]
     losses: Tensor
     seconds: float
+    compilation: str = "batched steps"
 
     @property
     def frame(self) -> pd.DataFrame:
@@ -92,9 +97,11 @@ def fit_ensemble(
     num_particles: int = 1,
     warm_up: WarmUp | None = None,
     loss: Any = None,
+    train: Train = "both",
     chunk: int | None = None,
     device: str | torch.device | None = None,
     num_threads: int | None = 1,
+    compile: Compile = "auto",
     progress: bool | str = True,
 ) -> EnsembleFit:
     """Train one pair for each seed and each point of a grid, all at once.
@@ -118,10 +125,15 @@ def fit_ensemble(
         warm_up: Maps the number of steps taken to a factor of all weights, or to factors by site.
         loss: None, ``LayerwiseELBO``, or Pyro's ``Trace_ELBO`` or ``TraceMeanField_ELBO``. None is
             the negative ELBO, or ``LayerwiseELBO`` where there are weights or a warm-up.
+        train: What learns; as in :func:`pyrolvm.fit`.
         chunk: Most members at once, to bound memory; None for all. It changes no result beyond
             rounding.
         device: Where to train.
         num_threads: Threads of torch while training; None leaves them as they are.
+        compile: Whether the step of all members is compiled: True, False, or ``"auto"``, where the
+            time that compiling saves over all steps exceeds what it takes, and where it was done
+            before. Compiled steps draw the same random numbers, and agree with plain ones up to
+            rounding; where they cannot be compiled, plain ones are taken, with a warning if True.
         progress: Whether to show a progress bar; a text names it.
 
     Returns:
@@ -149,23 +161,28 @@ def fit_ensemble(
     require_at_least(1, num_particles=num_particles, num_seeds=len(seeds), points=len(grid))
     if chunk is not None:
         require_at_least(1, chunk=chunk)
+    checked_choice(compile)
     started = time.perf_counter()
+    given = Data.of(data)
     members = [
-        Member.made(model_factory, guide_factory, seed, point) for point in grid for seed in seeds
-    ]
-    rows, size = _rows_and_batch_size(members, Data.of(data), batch_size, device)
+        Member.made(model_factory, guide_factory, seed, point, given)
+        for point in grid for seed in seeds
+    ]  # fmt: skip
+    size = _prepared(members, given, batch_size, device, train)
     plan = EnsemblePlan(
-        rows, size, steps, learning_rate, decay, num_particles, warm_up, loss
+        size, steps, learning_rate, decay, num_particles, warm_up, loss, train, compile
     )  # fmt: skip
     at_once = chunk or len(members)
     groups = [members[start : start + at_once] for start in range(0, len(members), at_once)]
     with limited_threads(num_threads), progress_bar(steps * len(groups), progress) as bar:
-        for group in groups:
-            plan.train(group, bar)
+        how = [plan.train(group, bar) for group in groups]
+    plain = [each for each in how if each != COMPILED]
+    if compile is True and steps and plain:
+        warnings.warn(f"fit_ensemble takes {plain[0]}.", stacklevel=2)
     losses = torch.stack([member.losses for member in members])
     done = tuple(_finished(member) for member in members)
     _warn_diverged(done)
-    return EnsembleFit(done, losses, time.perf_counter() - started)
+    return EnsembleFit(done, losses, time.perf_counter() - started, how[0])
 
 
 def _check_points(seeds: Any, grid: Any) -> None:
@@ -178,10 +195,14 @@ def _check_points(seeds: Any, grid: Any) -> None:
         )
 
 
-def _rows_and_batch_size(
-    members: Sequence[Member], data: Data, asked: int | None, device: str | torch.device | None
-) -> tuple[Data, int]:
-    """Put members and data where training takes place; the first member speaks for all."""
+def _prepared(
+    members: Sequence[Member],
+    data: Data,
+    asked: int | None,
+    device: str | torch.device | None,
+    train: Train,
+) -> int:
+    """Put members and data where training takes place; returns the rows in a minibatch."""
     model, guide = members[0].model, members[0].guide
     if isinstance(model, Model):
         data.check_finite()
@@ -189,7 +210,11 @@ def _rows_and_batch_size(
         for module in reachable_modules(*[(member.model, member.guide) for member in members]):
             module.to(device)
     rows = beside_model(model, data, device)
-    return rows, minibatch_size(model, guide, rows, asked)
+    for member in members:
+        member.rows = rows
+        if train != "guide":
+            take_units(member.model, rows)
+    return minibatch_size(model, guide, rows, asked)
 
 
 def _finished(member: Member) -> EnsembleMember:

@@ -6,8 +6,8 @@ r"""Log densities of every site of a model and guide pair: what all measurements
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyro
@@ -43,8 +43,8 @@ class LogDensities:
         likelihood: Of the observed sites, by name, ``(K, N)`` each. Where several depend on a
             site that is summed out, their joint density stands at the first of them, and 0 at
             the others.
-        values: Draws of the latent sites, by name, ``(K, N, ...)``; empty unless they were asked
-            for.
+        values: Draws of the latent sites, by name, ``(K, N, ...)``, or the first of them; empty
+            unless they were asked for.
         global_sites: Sites outside the ``"data"`` plate. If there are any, the posterior does not
             factorise over data: the whole data set is one datum, N is 1, and values have shape
             ``(K, ...)``.
@@ -102,7 +102,7 @@ def log_densities(
     data: Any,
     *,
     num_particles: int = 100,
-    keep_values: bool = False,
+    keep_values: bool | int = False,
     chunk_elements: int = CHUNK_ELEMENTS,
 ) -> LogDensities:
     r"""Draw particles from a guide and score them under guide and model, in double precision.
@@ -119,7 +119,9 @@ def log_densities(
         data: A tensor, a mapping from argument name to tensor, rows first, or None for programs
             without arguments.
         num_particles: Number of draws K.
-        keep_values: Whether to return the draws as well.
+        keep_values: Whether to return the draws as well, which may take far more memory than their
+            densities. A number bounds them: to the first so many for each datum, or N times as
+            many where the whole data set is one datum.
         chunk_elements: Elements that one chunk may fill.
 
     Returns:
@@ -132,15 +134,15 @@ def log_densities(
         DataError: If the data cannot be read as rows.
     """
     require_at_least(1, num_particles=num_particles)
+    kept = num_particles if keep_values is True else int(keep_values)
+    require_at_least(0, keep_values=kept)
     rows = Data.of(data)
     if isinstance(model, Model):
         rows.check_finite()
     with evaluating(model, guide):
         rows = rows.to(dtype=torch.float64)
         parts = (
-            _all_particles(
-                model, guide, rows.rows(part), num_particles, keep_values, chunk_elements
-            )
+            _all_particles(model, guide, rows.rows(part), num_particles, kept, chunk_elements)
             for part in _slices(rows.num_rows, _rows_in_chunk(model, guide, rows, chunk_elements))
         )
         found = _join(list(parts), dim=1)
@@ -189,7 +191,7 @@ def _all_particles(
     guide: Callable,
     rows: Data,
     num_particles: int,
-    keep_values: bool,
+    kept: int,
     elements: int,
 ) -> LogDensities:
     alone = run_once(model, guide, rows, is_marked)
@@ -201,7 +203,9 @@ def _all_particles(
     chunks = [part.stop - part.start for part in _slices(num_particles, size)]
     with pyro.validation_enabled(False):
         runs = tracing.run_particles(model, guide, rows, chunks, alone, dim)
-        return _join([_collect(run, outside, keep_values) for run in runs], dim=0)
+        parts = (_collect(run, outside, kept > 0) for run in runs)
+        first = kept * rows.num_rows if outside else kept
+        return _join(list(_with_first_values(parts, first)), dim=0)
 
 
 def _collect(pair: PairTrace, outside: tuple[str, ...], keep_values: bool) -> LogDensities:
@@ -217,6 +221,18 @@ def _collect(pair: PairTrace, outside: tuple[str, ...], keep_values: bool) -> Lo
     return LogDensities(
         terms.prior, drawn, terms.likelihood, values if keep_values else {}, outside
     )
+
+
+def _with_first_values(parts: Iterable[LogDensities], number: int) -> Iterator[LogDensities]:
+    """Let go of all draws but the first ones; a view would keep the others in memory."""
+    for part in parts:
+        drawn = max((len(value) for value in part.values.values()), default=0)
+        if drawn > number:
+            first = {name: value[:number].clone() for name, value in part.values.items()}
+            yield replace(part, values=first)
+        else:
+            yield part
+        number = max(0, number - drawn)
 
 
 def _join(parts: list[LogDensities], dim: int) -> LogDensities:

@@ -7,7 +7,9 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
+import pyro
 import torch
+from pyro.infer.util import is_validation_enabled
 from pyro.nn import PyroModule
 from torch import Tensor
 
@@ -26,6 +28,14 @@ def unique_name(kind: type) -> str:
     _instances[kind.__name__] += 1
     count = _instances[kind.__name__]
     return kind.__name__ if count == 1 else f"{kind.__name__}_{count}"
+
+
+def holds_more_than_bits(x: Tensor) -> bool:
+    """Whether data that should be zeros and ones hold other values.
+
+    They are looked at only where Pyro's validation is on, as it is for a first run.
+    """
+    return is_validation_enabled() and bool(((x != 0) & (x != 1)).any())
 
 
 class ProgramMeta(type(PyroModule), ABCMeta):  # type: ignore[misc]
@@ -104,7 +114,8 @@ class Model(Program):
             DataError: If a value is not finite, or the observations have another shape or support.
         """
         rows.check_finite()
-        self.batch_size(dict(rows.items()).get("x"), None)
+        with pyro.validation_enabled():
+            self.batch_size(dict(rows.items()).get("x"), None)
 
     @property
     def device(self) -> torch.device:

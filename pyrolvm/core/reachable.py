@@ -28,8 +28,21 @@ def reachable(*programs: Any) -> tuple[list[nn.Module], list[Tensor]]:
         Modules in the order in which they are found, the same in every process; tensors that are
         neither parameters nor buffers.
     """
-    modules: list[nn.Module] = []
-    tensors: list[Tensor] = []
+    items = reachable_items(*programs)
+    modules = [item for item in items if isinstance(item, nn.Module)]
+    tensors = [
+        item
+        for item in items
+        if isinstance(item, Tensor)
+        and item.is_floating_point()
+        and not isinstance(item, nn.Parameter)
+    ]
+    parts = {id(part) for module in modules for part in module.modules() if part is not module}
+    return [module for module in modules if id(module) not in parts], tensors
+
+
+def reachable_items(*programs: Any) -> list[Any]:
+    """Return everything that programs hold and that may hold networks in turn, each once."""
     seen: dict[int, Any] = {}
     pending = list(reversed(programs))
     while pending:
@@ -37,15 +50,9 @@ def reachable(*programs: Any) -> tuple[list[nn.Module], list[Tensor]]:
         if id(item) in seen:
             continue
         seen[id(item)] = item
-        if isinstance(item, Tensor):
-            if item.is_floating_point() and not isinstance(item, nn.Parameter):
-                tensors.append(item)
-        else:
-            if isinstance(item, nn.Module):
-                modules.append(item)
+        if not isinstance(item, Tensor):
             pending += reversed(list(_held_by(item)))
-    parts = {id(part) for module in modules for part in module.modules() if part is not module}
-    return [module for module in modules if id(module) not in parts], tensors
+    return list(seen.values())
 
 
 def reachable_modules(*programs: Any) -> list[nn.Module]:

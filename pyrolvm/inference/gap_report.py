@@ -187,13 +187,15 @@ class GapReport:
                 else f"its family is richer than a {self.oracle}"
             )
             return (
-                f"The guide's ELBO lies {rounded(-value, error)} nats above that of {best}: {why}, "
-                "and nothing can be said of its training.",
+                f"The guide's ELBO lies {rounded(-value, error)} nats above that of {best}: "
+                f"{why}, and nothing can be said of its training.",
                 None,
                 "",
             )
         if value < error:
-            equal = f"The guide's ELBO equals that of {best}, within the error of {error:.1g} nats."
+            equal = (
+                f"The guide's ELBO equals that of {best}, within the error of {error:.1g} nats."
+            )
             return equal, None, ""
         sentence = f"The guide's ELBO lies {rounded(value, error)} nats below that of {best}"
         if not self.is_same_family:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from types import FunctionType
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from pyrolvm.core import (
@@ -18,6 +19,7 @@ from pyrolvm.core import (
     predictive,
     prior_predictive,
 )
+from pyrolvm.core.guide import keep_the_contract
 from pyrolvm.core.pairing import offers
 from pyrolvm.core.randomness import own_randomness
 from pyrolvm.diagnostics import bhattacharyya_squared, sqrt_weight_ess, total_variation
@@ -29,6 +31,8 @@ from pyrolvm.inference.oracle import Oracles
 from pyrolvm.inference.scoring import num_parameters, score
 
 PREDICTIVE_DRAWS = 20
+PREDICTED_CELLS = 2**22
+"""Numbers that are predicted at once: draws times data times their width."""
 PRIOR_DRAWS = 64
 EVIDENCE_FACTOR = 5
 """Fresh draws that bound the evidence of binary layers, for each draw that scores the guide."""
@@ -64,7 +68,10 @@ def measure(name: str, training: Training, oracles: Oracles) -> tuple[Measured, 
     """
     model, guide = oracles.pairs[name]
     scored, settings = oracles.scored, oracles.settings
-    found = score(model, guide, scored, num_particles=settings.num_particles, seed=settings.seed)
+    found = score(
+        model, guide, scored, num_particles=settings.num_particles, seed=settings.seed,
+        keep_values=kept_draws(settings.num_particles, scored.num_rows),
+    )  # fmt: skip
     weights, densities = found.log_weights, found.densities
     exact = oracles.evidence(model)
     if exact is not None and not densities.factorises:
@@ -193,9 +200,16 @@ def is_per_datum(guide: Any) -> bool:
 
 def _predict(model: Any, guide: Any, scored: Data, seed: int) -> dict[str, Tensor]:
     cells = sum(tensor.numel() for _, tensor in scored.items())
-    number = max(4, min(PREDICTIVE_DRAWS, 2**22 // cells // 4 * 4))
+    number = max(4, min(PREDICTIVE_DRAWS, PREDICTED_CELLS // cells // 4 * 4))
+    rows = scored.num_rows
+    if keep_the_contract(model, guide):
+        rows = max(1, PREDICTED_CELLS * rows // (number * cells))
     with own_randomness(seed):
-        return predictive(model, guide, scored, number).observations
+        parts = [
+            predictive(model, guide, scored.rows(slice(start, start + rows)), number).observations
+            for start in range(0, scored.num_rows, rows)
+        ]
+    return {site: torch.cat([part[site] for part in parts], 1) for site in parts[0]}
 
 
 def prior_draws(model: Any, seed: int, data: Any = None) -> dict[str, dict[str, Tensor]]:

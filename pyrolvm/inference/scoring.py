@@ -36,7 +36,7 @@ class GuideScore:
     """What K draws of a guide say about it, per datum.
 
     Args:
-        densities: Log densities and draws of every site.
+        densities: Log densities of every site, and the draws that were kept.
         elbo: Nats, shape ``(N,)``.
         khat: Pareto shape of the weights' tail, ``(N,)``; −inf where the weights are constant.
         ess: Effective number of draws, ``(N,)``.
@@ -62,7 +62,7 @@ def score(
     *,
     num_particles: int = 1000,
     seed: int = 0,
-    keep_values: bool = True,
+    keep_values: bool | int = True,
 ) -> GuideScore:
     """Draw particles from a guide and measure it, in double precision.
 
@@ -72,7 +72,7 @@ def score(
         data: What both take, rows first.
         num_particles: Draws K for each datum.
         seed: The same seed gives the same scores.
-        keep_values: Whether the draws are kept.
+        keep_values: As in :func:`pyrolvm.log_densities`.
 
     Returns:
         The score; with a latent site outside the data plate the whole data set is one datum.

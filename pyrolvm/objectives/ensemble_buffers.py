@@ -49,14 +49,15 @@ def _base(node: Node) -> Node:
 
 def _replace(graph: GraphModule, base: Node, anchor: Node) -> set[Node]:
     """Put a tensor in the image of an input in the place of one that all members would share."""
-    value = base.meta["val"]
+    shape, dtype, device, _ = base.meta["like"]
     last = base if base.op != "placeholder" else _last_input(graph)
     with graph.graph.inserting_after(last):
         own = graph.graph.call_function(
             torch.ops.aten.new_empty.default,
-            (anchor, list(value.shape)),
-            {"dtype": value.dtype, "device": value.device},
+            (anchor, list(shape)),
+            {"dtype": dtype, "device": device},
         )
+    own.meta = dict(base.meta)
     base.replace_all_uses_with(own)
     if base.target is not torch.ops.aten.empty.memory_format:
         with graph.graph.inserting_after(own):

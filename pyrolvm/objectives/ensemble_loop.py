@@ -11,50 +11,34 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
-from pyrolvm.core import Data
+from pyrolvm.objectives.ensemble_batches import MemberBatches
 from pyrolvm.objectives.ensemble_members import PairTensors
 from pyrolvm.objectives.ensemble_program import BatchedStep
 from pyrolvm.objectives.fused_optimizer import decayed_rate
 from pyrolvm.objectives.interruption import held_interrupt
-from pyrolvm.objectives.row_order import RowOrder
 
 
 @dataclass(frozen=True)
-class MemberBatches:
-    """Minibatches of all members, each in an order of its own, as ``fit`` takes them.
+class Schedule:
+    """What changes from step to step beside the data.
 
     Args:
-        rows: The data.
-        size: Rows in a minibatch.
-        seeds: Of the members.
+        num_steps: Number of steps.
+        learning_rate: Step size of Adam at the start.
+        decay: Whether the step size falls along half a cosine.
+        weights_at: Maps a step to weights of rates, shape ``(members, sites)``, or None.
     """
 
-    rows: Data
-    size: int
-    seeds: tuple[int, ...]
-    orders: list[RowOrder] = field(init=False)
+    num_steps: int
+    learning_rate: float
+    decay: bool
+    weights_at: Callable[[int], Tensor | None]
 
-    def __post_init__(self) -> None:
-        orders = [RowOrder(self.rows.num_rows, self.size, seed) for seed in self.seeds]
-        object.__setattr__(self, "orders", orders)
-
-    @property
-    def shared(self) -> bool:
-        """Whether a step takes all rows, the same for all members."""
-        return self.size >= self.rows.num_rows
-
-    def at(self, step: int) -> Data:
-        """Return the data of a step: members first, or all rows where they are shared."""
-        if self.shared:
-            return self.rows
-        chosen = torch.stack([order.chosen(step) for order in self.orders])
-        return self.rows.rows(chosen.to(self.rows.device))
-
-    def of_member(self, member: int, step: int) -> Data:
-        """Return the data of one member alone."""
-        if self.shared:
-            return self.rows
-        return self.rows.rows(self.orders[member].chosen(step).to(self.rows.device))
+    def rate_at(self, step: int) -> float:
+        """Return the step size of a step."""
+        if not self.decay:
+            return self.learning_rate
+        return decayed_rate(self.learning_rate, step, self.num_steps)
 
 
 @dataclass
@@ -65,19 +49,15 @@ class EnsembleLoop:
         stack: Tensors of all members; changed in place.
         step: Gives losses and gradients.
         batches: Minibatches of all members.
-        weights_at: Maps a step to weights of rates, shape ``(members, sites)``, or None.
-        learning_rate: Step size of Adam at the start.
-        num_steps: Number of steps.
-        decay: Whether the step size falls along half a cosine.
+        schedule: Step sizes and weights.
+        first: Losses and gradients of the first step.
     """
 
     stack: PairTensors
     step: BatchedStep
     batches: MemberBatches
-    weights_at: Callable[[int], Tensor | None]
-    learning_rate: float
-    num_steps: int
-    decay: bool = True
+    schedule: Schedule
+    first: tuple[Tensor, list[Tensor]]
     losses: list[Tensor] = field(default_factory=list)
     stopped_at: dict[int, int] = field(default_factory=dict)
 
@@ -85,23 +65,22 @@ class EnsembleLoop:
         learning = list(self.stack.learning.values())
         kinds = {tensor.device.type for tensor in learning}
         fused = kinds <= {"cpu", "cuda"} and all(t.is_floating_point() for t in learning)
-        self._adam = torch.optim.Adam(learning, lr=self.learning_rate, fused=fused)
+        self._adam = torch.optim.Adam(learning, lr=self.schedule.learning_rate, fused=fused)
         self._kept: dict[int, dict[str, Tensor]] = {}
         self._start: PairTensors | None = None
 
-    def go(self, first: tuple[Tensor, list[Tensor]], bar: tqdm) -> None:
+    def go(self, bar: tqdm) -> None:
         """Take all steps, or until no member is left.
 
         Args:
-            first: Losses and gradients of the first step.
             bar: Shows the steps.
         """
         with held_interrupt() as interrupted:
-            for step in range(self.num_steps):
-                found = first if step == 0 else self._evaluate(step)
+            for step in range(self.schedule.num_steps):
+                found = self.first if step == 0 else self._evaluate(step)
                 self._take(step, *found)
                 bar.update()
-                if step % 50 == 49 or step == self.num_steps - 1:
+                if step % 50 == 49 or step == self.schedule.num_steps - 1:
                     bar.set_postfix_str(self._summary(), refresh=False)
                 if interrupted():
                     raise KeyboardInterrupt
@@ -119,7 +98,7 @@ class EnsembleLoop:
 
     def history(self) -> Tensor:
         """Return losses in nats per datum, shape ``(members, num_steps)``; NaN after a stop."""
-        losses = torch.full((self.num_members, self.num_steps), math.nan)
+        losses = torch.full((self.num_members, self.schedule.num_steps), math.nan)
         if self.losses:
             taken = torch.stack(self.losses, 1)
             losses[:, : taken.shape[1]] = taken.to(losses)
@@ -128,12 +107,12 @@ class EnsembleLoop:
         return losses
 
     def _evaluate(self, step: int) -> tuple[Tensor, list[Tensor]]:
-        return self.step(self.stack, self.weights_at(step), self.batches.at(step))
+        return self.step(self.stack, self.schedule.weights_at(step), self.batches.at(step))
 
     @torch.no_grad()
     def _take(self, step: int, losses: Tensor, gradients: Sequence[Tensor]) -> None:
         """Update all members whose loss and gradients are finite; stop the others for good."""
-        self.losses.append(losses / min(self.batches.size, self.batches.rows.num_rows))
+        self.losses.append(losses / self.batches.num_taken)
         if self.stopped_at or not _all_finite(losses, gradients):
             self._stop(step, _finite_members(losses, gradients))
             gone = torch.tensor(list(self.stopped_at), device=losses.device)
@@ -141,9 +120,7 @@ class EnsembleLoop:
                 gradient.index_fill_(0, gone, 0.0)
         for tensor, gradient in zip(self.stack.learning.values(), gradients, strict=True):
             tensor.grad = gradient
-        if self.decay:
-            rate = decayed_rate(self.learning_rate, step, self.num_steps)
-            self._adam.param_groups[0]["lr"] = rate
+        self._adam.param_groups[0]["lr"] = self.schedule.rate_at(step)
         self._adam.step()
 
     def _stop(self, step: int, finite: Tensor) -> None:

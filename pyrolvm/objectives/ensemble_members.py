@@ -43,6 +43,13 @@ class PairTensors:
         """Copy the tensors of one member out of a stack."""
         return {name: value[number].clone() for name, value in self.items()}
 
+    def copied(self) -> PairTensors:
+        """Copy all tensors."""
+        return PairTensors(
+            {name: value.detach().clone() for name, value in self.learning.items()},
+            {name: value.detach().clone() for name, value in self.fixed.items()},
+        )
+
     @torch.no_grad()
     def take(self, values: dict[str, Tensor]) -> None:
         """Set all tensors to the given values."""

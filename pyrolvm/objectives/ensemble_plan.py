@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,8 +18,13 @@ from pyrolvm.core.matching import run_once
 from pyrolvm.core.programs import require_pair
 from pyrolvm.core.randomness import own_randomness
 from pyrolvm.core.tracing import free_dim
+from pyrolvm.objectives.compiled.choice import Compile
+from pyrolvm.objectives.compiled.ensemble import compiled_loop
+from pyrolvm.objectives.compiled.ensemble_loop import CompiledLoop
+from pyrolvm.objectives.compiled.errors import CaptureError
+from pyrolvm.objectives.ensemble_batches import MemberBatches
 from pyrolvm.objectives.ensemble_check import own_step, require_same_step
-from pyrolvm.objectives.ensemble_loop import EnsembleLoop, MemberBatches
+from pyrolvm.objectives.ensemble_loop import EnsembleLoop, Schedule
 from pyrolvm.objectives.ensemble_loss import EnsembleLoss, require_reparameterised
 from pyrolvm.objectives.ensemble_members import PairTensors, require_in_modules, stacked
 from pyrolvm.objectives.ensemble_program import BatchedStep
@@ -28,10 +34,12 @@ from pyrolvm.objectives.ensemble_weights import (
     member_weights,
 )
 from pyrolvm.objectives.layerwise_elbo import WarmUp
+from pyrolvm.objectives.training import Train, frozen_program
 from pyrolvm.objectives.traps import refuse_traps
 
 WEIGHTS = "rate_weights"
 """The setting of a grid that weighs the rates in the loss."""
+COMPILED = "the whole step of all members is compiled"
 
 
 @dataclass
@@ -43,6 +51,7 @@ class Member:
         guide: Its guide.
         seed: Of its initial weights, its minibatches and its particles.
         point: Its settings in the grid.
+        rows: Its data.
         losses: Nats per datum, NaN from where it diverged, shape ``(steps,)``.
         stopped_at: Step at which it diverged, or None.
     """
@@ -51,6 +60,7 @@ class Member:
     guide: Any
     seed: int
     point: dict[str, Any]
+    rows: Data
     losses: Tensor = field(default_factory=lambda: torch.empty(0))
     stopped_at: int | None = None
 
@@ -61,6 +71,7 @@ class Member:
         guide_factory: Callable[..., Any],
         seed: int,
         point: Mapping[str, Any],
+        rows: Data,
     ) -> Member:
         """Make a pair under its seed.
 
@@ -69,6 +80,7 @@ class Member:
             guide_factory: Makes a guide for that model; likewise.
             seed: Of the initial weights.
             point: Settings.
+            rows: Its data.
 
         Raises:
             SettingError: If a setting is taken by neither.
@@ -85,7 +97,7 @@ class Member:
             model = model_factory(**for_model)
             guide = guide_factory(model, **for_guide)
         require_pair(model, guide)
-        return cls(model, guide, seed, dict(point))
+        return cls(model, guide, seed, dict(point), rows)
 
 
 def _taken(factory: Callable[..., Any], point: Mapping[str, Any]) -> dict[str, Any]:
@@ -104,7 +116,6 @@ class EnsemblePlan:
     """How every group of members is trained.
 
     Args:
-        rows: The data.
         batch_size: Rows in a minibatch.
         steps: Number of steps.
         learning_rate: Step size of Adam at the start.
@@ -112,47 +123,61 @@ class EnsemblePlan:
         num_particles: Draws of the guide where there is no objective.
         warm_up: Schedule of the weights.
         loss: The objective, or None.
+        learns: What is trained; see :func:`pyrolvm.fit`.
+        compile: Whether the steps are compiled.
     """
 
-    rows: Data
     batch_size: int
     steps: int
     learning_rate: float
     decay: bool
     num_particles: int
     warm_up: WarmUp | None
-    loss: Any
+    loss: Any = None
+    learns: Train = "both"
+    compile: Compile = False
 
-    def train(self, members: Sequence[Member], bar: tqdm) -> None:
+    def train(self, members: Sequence[Member], bar: tqdm) -> str:
         """Train members together, in place.
 
         Args:
             members: Pairs of equal shape.
             bar: Shows the steps.
 
+        Returns:
+            How the steps were taken, in words.
+
         Raises:
             IncompatiblePairError: If they are not of equal shape, or cannot be run together.
             SettingError: If the objective does not take what is asked of it.
         """
-        sample = self.rows.rows(slice(0, self.batch_size))
+        with ExitStack() as stack:
+            for member in members:
+                frozen = {"both": None, "guide": member.model, "model": member.guide}[self.learns]
+                stack.enter_context(frozen_program(frozen))
+            return self._train(members, bar)
+
+    def _train(self, members: Sequence[Member], bar: tqdm) -> str:
+        sample = members[0].rows.rows(slice(0, self.batch_size))
         pairs = [self._first_run(member, sample) for member in members]
-        batches = MemberBatches(
-            self.rows, self.batch_size, tuple(member.seed for member in members)
+        batches = MemberBatches.of_members(
+            [member.rows for member in members], self.batch_size, [m.seed for m in members]
         )
         stack = stacked(pairs)
         if not stack.learning:
             raise SettingError("fit_ensemble has nothing to train: no parameter has a gradient.")
         weights, loss = self._objective(members, sample, next(iter(stack.learning.values())))
         if self.steps == 0:
-            return
-        loop, first = self._begun(members, stack, batches, weights, loss)
+            return "no steps"
+        loop, how = self._begun(members, stack, batches, weights, loss)
         try:
-            loop.go(first, bar)
+            loop.go(bar)
         finally:
+            history, stopped_at = loop.history(), loop.stopped_at
             for index, (member, pair) in enumerate(zip(members, pairs, strict=True)):
                 pair.take(loop.result(index))
-                member.losses = loop.history()[index]
-                member.stopped_at = loop.stopped_at.get(index)
+                member.losses, member.stopped_at = history[index], stopped_at.get(index)
+        return how
 
     def _first_run(self, member: Member, sample: Data) -> PairTensors:
         """Let guides that set themselves up in their first run do so."""
@@ -189,7 +214,7 @@ class EnsemblePlan:
         batches: MemberBatches,
         weights: MemberWeights,
         loss: EnsembleLoss,
-    ) -> tuple[EnsembleLoop, tuple[Tensor, list[Tensor]]]:
+    ) -> tuple[EnsembleLoop | CompiledLoop, str]:
         """Capture the batched step, take it once, and compare it with the members' own."""
         batch, now = batches.at(0), weights.at(0)
         generators = [torch.Generator(batch.device).manual_seed(member.seed) for member in members]
@@ -202,5 +227,12 @@ class EnsemblePlan:
             own_batch = batches.of_member(index, 0)
             own = own_step(loss, member.model, member.guide, own_batch, own_weights, member.seed)
             require_same_step(index, own, first, own_batch.num_rows)
-        rate, steps, decay = self.learning_rate, self.steps, self.decay
-        return EnsembleLoop(stack, step, batches, weights.at, rate, steps, decay), first
+        schedule = Schedule(self.steps, self.learning_rate, self.decay, weights.at)
+        plain = EnsembleLoop(stack, step, batches, schedule, first)
+        if self.compile is False:
+            return plain, "batched steps"
+        try:
+            loop = compiled_loop(self.compile, step.member, stack, batches, schedule, first[0])
+        except CaptureError as error:
+            return plain, f"batched steps: {error}"
+        return loop, COMPILED

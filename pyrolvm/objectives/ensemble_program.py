@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import dataclass
 from typing import Any
 
 import pyro
@@ -18,17 +20,40 @@ import torch
 from torch import Tensor
 from torch.func import vmap
 from torch.fx import GraphModule
-from torch.fx.experimental.proxy_tensor import make_fx
 
 from pyrolvm.core import Data, own_parameters
 from pyrolvm.core.errors import IncompatiblePairError
 from pyrolvm.core.randomness import own_randomness
+from pyrolvm.objectives.compiled.graph import tidy
+from pyrolvm.objectives.compiled.tracer import trace
 from pyrolvm.objectives.ensemble_buffers import own_buffers
 from pyrolvm.objectives.ensemble_draws import own_draws
 from pyrolvm.objectives.ensemble_loss import EnsembleLoss, observing
 from pyrolvm.objectives.ensemble_members import PairTensors
 
 Losses = tuple[Tensor, list[Tensor]]
+
+
+@dataclass(frozen=True)
+class CapturedMember:
+    """The step of one member as a graph.
+
+    Args:
+        graph: Takes the learning and the fixed tensors, the weights of rates if there are any, and
+            the tensors of the data, in one row; gives the loss and a gradient for each learning
+            tensor.
+        num_own: How many of its inputs each member has for itself; all members share the rest.
+        num_inputs: Number of its inputs.
+    """
+
+    graph: GraphModule
+    num_own: int
+    num_inputs: int
+
+    @property
+    def in_dims(self) -> tuple[int | None, ...]:
+        """Which inputs have members first when it is mapped over them."""
+        return tuple(0 if place < self.num_own else None for place in range(self.num_inputs))
 
 
 class BatchedStep:
@@ -43,6 +68,9 @@ class BatchedStep:
         batch: Data of one step: of each member with members first, or of all at once.
         shared: Whether all members see the same data.
         generators: Random numbers of each member.
+
+    Attributes:
+        member: The step of one member.
 
     Raises:
         IncompatiblePairError: If the program cannot be run for all members at once.
@@ -61,14 +89,14 @@ class BatchedStep:
     ) -> None:
         one = batch if shared else batch.rows(torch.tensor(0))
         own = None if weights is None else weights[0]
-        dims = (0, 0, None if weights is None else 0, None if shared else 0)
-        inputs = _inputs(stack, weights, batch)
         try:
             with own_randomness(0), pyro.validation_enabled(False):
-                alone = captured_step(loss, model, guide, one, own)
-                own_buffers(alone, len(list(batch.items())) if shared else 0)
-                batched = vmap(alone, in_dims=dims, randomness="different")
-                self._graph = make_fx(batched)(*inputs)
+                self.member = captured_step(loss, model, guide, one, own, shared)
+                alone = deepcopy(self.member.graph)
+                own_buffers(alone, self.member.num_inputs - self.member.num_own)
+                batched = vmap(alone, in_dims=self.member.in_dims, randomness="different")
+                with torch.no_grad():
+                    self._graph = trace(batched, flat_inputs(stack, weights, batch))
         except (RuntimeError, ValueError) as error:
             reason = str(error).strip().splitlines()[0]
             raise IncompatiblePairError(
@@ -82,18 +110,20 @@ class BatchedStep:
     @torch.no_grad()
     def __call__(self, stack: PairTensors, weights: Tensor | None, batch: Data) -> Losses:
         """Return losses of shape ``(members,)`` in nats, and the gradients of what learns."""
-        losses, *gradients = self._graph(*_inputs(stack, weights, batch))
+        losses, *gradients = self._graph(*flat_inputs(stack, weights, batch))
         return losses, gradients
 
 
-def _inputs(stack: PairTensors, weights: Tensor | None, batch: Data) -> tuple[Any, ...]:
+def flat_inputs(stack: PairTensors, weights: Tensor | None, batch: Data) -> list[Tensor]:
+    """All inputs of a step in one row: learning and fixed tensors, weights, data."""
     tensors = [value for _, value in batch.items()]
-    return list(stack.learning.values()), list(stack.fixed.values()), weights, tensors
+    own = [] if weights is None else [weights]
+    return [*stack.learning.values(), *stack.fixed.values(), *own, *tensors]
 
 
 def captured_step(
-    loss: EnsembleLoss, model: Any, guide: Any, batch: Data, weights: Tensor | None
-) -> GraphModule:
+    loss: EnsembleLoss, model: Any, guide: Any, batch: Data, weights: Tensor | None, shared: bool
+) -> CapturedMember:
     """Return the loss and the gradients of one pair as a graph.
 
     Args:
@@ -102,27 +132,27 @@ def captured_step(
         guide: Its guide.
         batch: Data of one step.
         weights: Weights of rates, shape ``(sites,)``, or None.
-
-    Returns:
-        A function of lists of the learning and of the fixed tensors, the weights, and a list of
-        the tensors of the data; gives the loss and one gradient for each learning tensor.
+        shared: Whether all members see the same data.
     """
     tensors = PairTensors.of(model, guide)
     names = [name for name, _ in batch.items()]
     seen = observing(model)
+    num_learning = len(tensors.learning)
 
-    def step(
-        learning: list[Tensor], fixed: list[Tensor], weights: Tensor | None, data: list[Tensor]
-    ) -> tuple[Tensor, ...]:
-        values = dict(zip(names, data, strict=True))
+    def step(*flat: Tensor) -> tuple[Tensor, ...]:
+        values = dict(zip(names, flat[len(flat) - len(names) :], strict=True))
         positional = None if batch.positional is None else values.pop("x")
-        value = loss(seen, guide, Data(positional, values), weights)
-        gradients = gradients_of(value, learning)
-        return (value.detach(), *gradients)
+        own = None if weights is None else flat[len(tensors.items())]
+        value = loss(seen, guide, Data(positional, values), own)
+        return (value.detach(), *gradients_of(value, flat[:num_learning]))
 
+    inputs = flat_inputs(tensors, weights, batch)
     with own_parameters(model, guide), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return make_fx(step)(*_inputs(tensors, weights, batch))
+        graph = trace(step, inputs)
+    tidy(graph)
+    num_shared = len(names) if shared else 0
+    return CapturedMember(graph, len(inputs) - num_shared, len(inputs))
 
 
 def gradients_of(value: Tensor, learning: Sequence[Tensor]) -> list[Tensor]:

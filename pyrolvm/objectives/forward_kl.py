@@ -131,9 +131,10 @@ def _replaced(
 def _argument(name: str, value: Any, arguments: dict[int | str, Any]) -> int | str:
     """Find the argument that a site observes: the same tensor, or one of the same content."""
     tensors = {key: other for key, other in arguments.items() if isinstance(other, Tensor)}
-    same = [key for key, other in tensors.items() if other is value]
-    equal = [key for key, other in tensors.items() if _equal(other, value)]
-    found = same or ([name] if name in equal else equal)
+    found: list[int | str] = [key for key, other in tensors.items() if other is value]
+    if not found:
+        equal = [key for key, other in tensors.items() if _equal(other, value)]
+        found = [name] if name in equal else equal
     if len(found) != 1:
         raise SiteError(
             f"The observed site {name!r} should take its values from one argument of the model, "

@@ -84,7 +84,8 @@ class FusedOptimizer(PyroOptim):
             return
         norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients))).item()
         if not math.isfinite(norm):
-            raise NonFiniteLossError(f"the gradient of {', '.join(self._bad())} is not finite")
+            bad = ", ".join(self.bad_gradients())
+            raise NonFiniteLossError(f"the gradient of {bad} is not finite")
         self.step_count += 1
         if self.clip_norm is not None and norm > self.clip_norm:
             torch._foreach_mul_(gradients, self.clip_norm / norm)
@@ -95,13 +96,23 @@ class FusedOptimizer(PyroOptim):
 
     def current_rate(self) -> float:
         """Return the step size of the current step."""
+        return self._rate_of(self.step_count - 1)
+
+    def next_rate(self, ahead: int = 0) -> float:
+        """Return the step size of the step to come, or of one after it."""
+        return self._rate_of(self.step_count + ahead)
+
+    def _rate_of(self, step: int) -> float:
         if self.num_steps is None:
             return self.learning_rate
-        return decayed_rate(
-            self.learning_rate, self.step_count - 1, self.num_steps, self.final_fraction
-        )
+        return decayed_rate(self.learning_rate, step, self.num_steps, self.final_fraction)
 
-    def _bad(self) -> list[str]:
+    @property
+    def adam(self) -> torch.optim.Adam | None:
+        """The optimizer of all parameters; None before the first step."""
+        return self._adam
+
+    def bad_gradients(self) -> list[str]:
         """Names of the parameters with a gradient that is not finite; all, where only a sum is."""
         found = {n: p.grad for n, p in self.named.items() if p.grad is not None}
         return [n for n, grad in found.items() if not grad.isfinite().all()] or list(found)

@@ -199,7 +199,7 @@ class LayerwiseELBO(Trace_ELBO):  # type: ignore[misc]
         self._require_split(model, guide, pair, args, kwargs)
         refuse_one_sided_scales(pair)
         self._memory.sites = tuple(latents)
-        weights = self.weights_at(self._memory.step)
+        weights = self._memory.given or self.weights_at(self._memory.step)
         require_sites(weights, latents, "rate_weights, targets or warm_up")
         rates = {
             name: weigh(site, guide_trace.nodes[name], weights.get(name, 1.0), self.analytic)
@@ -225,24 +225,68 @@ class LayerwiseELBO(Trace_ELBO):  # type: ignore[misc]
         require_top_down("LayerwiseELBO", split_obstacle(model, guide, pair, args, kwargs))
         self._memory.split_orders.add(order)
 
-    def _close(self, value: float) -> None:
-        """Take note of a step; one whose loss is not finite leaves nothing behind."""
-        terms, self._memory.terms = self._memory.terms, None
-        if not math.isfinite(value) or not terms:
+    def weights_by_site(self, ahead: int = 0) -> dict[str, float]:
+        """Return the weight of every latent site in the next step, or in one after it.
+
+        They are known after a first run; of weights that follow targets, those of the next step.
+        """
+        weights = self.weights_at(self._memory.step + ahead)
+        return {name: number(weights.get(name, 1.0)) for name in self._memory.sites}
+
+    def weighted_step(
+        self, weights: Mapping[str, Tensor], model: Any, guide: Any, *args: Any, **kwargs: Any
+    ) -> tuple[Any, dict[str, Tensor]]:
+        """Take a step with weights given as tensors, and remember nothing of it.
+
+        Args:
+            weights: Of every latent site's rate.
+            model: A Pyro program.
+            guide: A Pyro program.
+            *args: Data, rows first.
+            **kwargs: Data by name.
+
+        Returns:
+            What Pyro's ``loss_and_grads`` returns, and the terms that :meth:`note` takes.
+        """
+        self._memory.open()
+        self._memory.given = dict(weights)
+        try:
+            value = super().loss_and_grads(model, guide, *args, **kwargs)
+            assert self._memory.terms is not None
+            return value, self._per_datum(self._memory.terms)
+        finally:
+            self._memory.terms, self._memory.given = None, {}
+
+    def note(self, value: float, terms: Mapping[str, Tensor]) -> None:
+        """Take note of a step; one whose loss is not finite leaves nothing behind.
+
+        Args:
+            value: The loss.
+            terms: Rate of each layer and distortion, in nats per datum.
+        """
+        if not math.isfinite(value):
             return
-        scale = 1 / (self.num_particles * terms[0][1])
-        sums = {name: sum(each[name] for each, _ in terms) * scale for name in terms[0][0]}
-        distortion = sums.pop(_DISTORTION)
+        rates = dict(terms)
+        distortion = rates.pop(_DISTORTION)
         weights = self.weights_at(self._memory.step)
         if self.log:
             now = {
                 name: torch.tensor(number(weights.get(name, 1.0)), dtype=torch.float64)
-                for name in sums
+                for name in rates
             }
-            self.history.append(sums, distortion, now)
+            self.history.append(rates, distortion, now)
         if self.targets:
-            self._memory.ascent.update(sums)
+            self._memory.ascent.update(rates)
         self._memory.step += 1
+
+    def _close(self, value: float) -> None:
+        terms, self._memory.terms = self._memory.terms, None
+        if terms:
+            self.note(value, self._per_datum(terms))
+
+    def _per_datum(self, terms: list[tuple[dict[str, Any], int]]) -> dict[str, Tensor]:
+        scale = 1 / (self.num_particles * terms[0][1])
+        return {name: sum(each[name] for each, _ in terms) * scale for name in terms[0][0]}
 
     def get_state(self) -> dict[str, Tensor]:
         """Return what the objective remembers as tensors by name, for a checkpoint."""
@@ -278,6 +322,7 @@ class _Memory:
         self.sites: tuple[str, ...] = ()
         self.split_orders: set[tuple[str, ...]] = set()
         self.terms: list[tuple[dict[str, Any], int]] | None = None
+        self.given: dict[str, Tensor] = {}
 
     def open(self) -> None:
         """Begin to collect the terms of a step."""

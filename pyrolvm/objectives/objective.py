@@ -16,15 +16,17 @@ from pyrolvm.core import NonFiniteLossError
 
 @dataclass(frozen=True)
 class Objective:
-    """The two functions that ``pyro.infer.SVI`` takes.
+    """The two functions that ``pyro.infer.SVI`` takes, and what they check.
 
     Args:
         loss: Value alone.
         loss_and_grads: Value, with gradients left in the parameters.
+        unchecked: The objective itself.
     """
 
     loss: Callable[..., Any]
     loss_and_grads: Callable[..., Any]
+    unchecked: ELBO | Callable[..., Tensor]
 
 
 def checked_objective(
@@ -67,7 +69,10 @@ def checked_objective(
             raise NonFiniteLossError(f"the loss is {value}")
         return value
 
-    return Objective(lambda *args, **kwargs: _number(evaluate(*args, **kwargs)), with_gradients)
+    def value(*args: Any, **kwargs: Any) -> float:
+        return _number(evaluate(*args, **kwargs))
+
+    return Objective(value, with_gradients, objective)
 
 
 def _number(value: Any) -> float:

@@ -128,6 +128,16 @@ class ParticleObjective(ABC):
     def surrogate(self, particles: Particles) -> Float[Tensor, " data"]:
         """Return terms of shape ``(N,)`` whose gradient is the estimate of the loss's gradient."""
 
+    def runs_at_once(
+        self,
+        model: Callable[..., Any],
+        guide: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+    ) -> bool:
+        """Whether a pair takes all particles in one plate; else they run one after another."""
+        return self._layout.of(model, guide, CallArguments(args, kwargs))[0] is not None
+
     def particles(
         self,
         model: Callable[..., Any],

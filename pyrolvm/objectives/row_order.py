@@ -23,8 +23,12 @@ class RowOrder:
     def chosen(self, step: int) -> Tensor:
         """Return the rows of a step, shape ``(size,)``."""
         epoch, position = divmod(step, self.num_rows // self.size)
-        if self._epoch != epoch:
-            generator = torch.Generator().manual_seed((self.seed * 1_000_003 + epoch) % 2**63)
-            self._epoch = epoch
+        return self.epoch(epoch)[position * self.size : (position + 1) * self.size]
+
+    def epoch(self, number: int) -> Tensor:
+        """Return all rows in the order of an epoch, shape ``(num_rows,)``."""
+        if self._epoch != number:
+            generator = torch.Generator().manual_seed((self.seed * 1_000_003 + number) % 2**63)
+            self._epoch = number
             self._order = torch.randperm(self.num_rows, generator=generator)
-        return self._order[position * self.size : (position + 1) * self.size]
+        return self._order

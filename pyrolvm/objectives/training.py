@@ -36,7 +36,7 @@ def training(
         frozen = {"both": [], "guide": [model], "model": [guide]}[train]
         stack.callback(_clear_gradients, model, guide)
         for program in frozen:
-            stack.enter_context(_frozen(program))
+            stack.enter_context(frozen_program(program))
         yield tuple(
             poutine.block(program, hide_types=["param"])
             if program in frozen and not isinstance(program, nn.Module)
@@ -46,7 +46,8 @@ def training(
 
 
 @contextmanager
-def _frozen(program: Any) -> Iterator[None]:
+def frozen_program(program: Any) -> Iterator[None]:
+    """Let a program not learn inside, and evaluate."""
     if not isinstance(program, nn.Module):
         yield
         return

@@ -19,7 +19,7 @@ from joblib import Parallel, delayed, parallel_config
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from pyrolvm.core import PyroLVMError, UnknownNameError
-from pyrolvm.studies.worker import Outcome, run_cell
+from pyrolvm.studies.worker import Outcome, run_task
 
 BACKENDS = ("local", "dask", "ray")
 PATIENCE = 10
@@ -74,22 +74,24 @@ class Backend(contextlib.AbstractContextManager["Backend"]):
         self._stack.close()
 
     def run(
-        self, tasks: Sequence[Any], work: Callable[[Any], Outcome] = run_cell
+        self, tasks: Sequence[Any], work: Callable[[Any], tuple[Outcome, ...]] = run_task
     ) -> Iterator[Outcome]:
         """Run tasks, and hand out their outcomes as they come.
 
         Args:
-            tasks: One for each cell.
+            tasks: One for each cell, or for cells that are trained together.
             work: Runs one; that of a study, unless the folder holds other cells.
 
         Raises:
             BackendError: If a process that runs cells dies.
         """
         if self.name == "local" and min(self.num_workers, len(tasks)) <= 1:
-            yield from map(work, tasks)
+            for task in tasks:
+                yield from work(task)
             return
         try:
-            yield from self._run(tasks, work)
+            for outcomes in self._run(tasks, work):
+                yield from outcomes
         except self._deaths() as error:
             raise BackendError(
                 "A process that ran a cell has died, most likely for want of memory. Finished "
@@ -104,15 +106,17 @@ class Backend(contextlib.AbstractContextManager["Backend"]):
 
         return (TerminatedWorkerError, KilledWorker)
 
-    def _run(self, tasks: Sequence[Any], cell: Callable[[Any], Outcome]) -> Iterator[Outcome]:
+    def _run(
+        self, tasks: Sequence[Any], work: Callable[[Any], tuple[Outcome, ...]]
+    ) -> Iterator[tuple[Outcome, ...]]:
         jobs = None if self.name != "local" else min(self.num_workers, len(tasks))
-        work = (delayed(cell)(task) for task in tasks)
+        calls = (delayed(work)(task) for task in tasks)
         if self.name == "ray":  # its pool of joblib hands out results all at once
-            yield from Parallel(batch_size=1)(work)
+            yield from Parallel(batch_size=1)(calls)
             return
         ahead = "all" if self.name == "dask" else "2*n_jobs"  # workers may join a cluster later
         pool = Parallel(jobs, return_as="generator_unordered", batch_size=1, pre_dispatch=ahead)
-        found = pool(work)
+        found = pool(calls)
         with contextlib.closing(found):
             yield from found
 

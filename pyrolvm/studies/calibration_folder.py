@@ -118,7 +118,7 @@ def _pass(backend: Backend, tasks: Sequence[ShardTask], bar: Progress) -> dict[s
     return states
 
 
-def run_shard(task: ShardTask) -> Outcome:
+def run_shard(task: ShardTask) -> tuple[Outcome]:
     """Run one shard and write its folder, unless it is there or another runner is at it."""
     store, key = task.store, task.key
     start = time.perf_counter()
@@ -126,15 +126,15 @@ def run_shard(task: ShardTask) -> Outcome:
         with store.lock(key).acquire(timeout=-1 if task.waits else 0), _one_at_a_time:
             store.sweep(key)
             if store.has(key):
-                return Outcome(key, "done")
+                return (Outcome(key, "done"),)
             config = as_text({**task.shards.facts(), "shard": task.index})
             try:
                 record = task.shards.run(task.index)
             except Exception:
                 store.write_failure(key, {CONFIG: config, ERROR: traceback.format_exc()})
-                return Outcome(key, "failed")
+                return (Outcome(key, "failed"),)
             store.write_cell(key, {CONFIG: config, RESULT: as_text(record)})
     except Timeout:
-        return Outcome(key, "busy")
+        return (Outcome(key, "busy"),)
     seconds = time.perf_counter() - start
-    return Outcome(key, "done", seconds, seconds)
+    return (Outcome(key, "done", seconds, seconds),)

@@ -10,6 +10,9 @@ from typing import Any
 
 from pyrolvm.core.checkpoint import fingerprint
 
+ENSEMBLE, MEMBERS = "ensemble", "ensemble_members"
+"""Keys of a cell that is trained with others: how, and the seeds of all of them."""
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -17,7 +20,8 @@ class Cell:
 
     Args:
         configuration: Every key of :data:`pyrolvm.studies.settings.SETTINGS` with its value; model
-            and guide in canonical form. JSON holds it.
+            and guide in canonical form. JSON holds it. A cell that is trained alone has no key of
+            an ensemble.
     """
 
     configuration: Mapping[str, Any]
@@ -26,6 +30,13 @@ class Cell:
     def key(self) -> str:
         """Hash of the configuration, 12 hexadecimal digits; the name of the cell's folder."""
         return fingerprint(dict(self.configuration))
+
+    @cached_property
+    def ensemble(self) -> str | None:
+        """Hash that all cells share that are trained together; None for one trained alone."""
+        if MEMBERS not in self.configuration:
+            return None
+        return fingerprint({**self.configuration, "seed": None, "model_seed": None})
 
     @property
     def label(self) -> str:

@@ -23,6 +23,7 @@ from pyrolvm.core.errors import SettingError
 from pyrolvm.core.randomness import own_randomness
 from pyrolvm.registry import build_guide
 from pyrolvm.studies.cell import Cell
+from pyrolvm.studies.ensembles import in_ensembles
 from pyrolvm.studies.grid import expand
 from pyrolvm.studies.learners import LEARNERS, check_learner
 from pyrolvm.studies.objectives import OBJECTIVES
@@ -53,8 +54,8 @@ def resolve(blocks: Sequence[Mapping[str, Any]], source: Source) -> tuple[Cell, 
             wrong kind, a guide that cannot serve its model, data that a model cannot have made.
     """
     resolver = _Resolver(source)
-    cells = (cell for block in range(len(blocks)) for cell in resolver.cells(blocks[block], block))
-    return tuple({cell.key: cell for cell in cells}.values())
+    found = (each for n, block in enumerate(blocks) for each in resolver.configurations(block, n))
+    return tuple(in_ensembles(list({fingerprint(each): each for each in found}.values())))
 
 
 @dataclass
@@ -62,7 +63,7 @@ class _Resolver:
     source: Source
     _known: dict[str, Any] = field(default_factory=dict)
 
-    def cells(self, block: Mapping[str, Any], number: int) -> Iterator[Cell]:
+    def configurations(self, block: Mapping[str, Any], number: int) -> Iterator[dict[str, Any]]:
         for key in block:
             with _Placed(self.source, number, key):
                 check_keys({key: None}, "a cell")
@@ -71,7 +72,7 @@ class _Resolver:
                 with _Placed(self.source, number):
                     raise SettingError(f"Block {number + 1} of the grid names no {key}.")
         for given in expand(block):
-            yield Cell(self._resolved(given, number))
+            yield self._resolved(given, number)
 
     def _resolved(self, given: Mapping[str, Any], number: int) -> dict[str, Any]:
         found: dict[str, Any] = {}

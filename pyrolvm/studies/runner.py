@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from pyrolvm.core import RunFolderError
 from pyrolvm.studies.backends import Backend
@@ -94,12 +95,15 @@ def _pass(
     *,
     waits: bool,
 ) -> list[Outcome]:
+    together: dict[str, list[dict[str, Any]]] = {}
+    for cell in cells:
+        together.setdefault(cell.ensemble or cell.key, []).append(dict(cell.configuration))
     tasks = [
         Task(
-            str(store.folder.resolve()), dict(cell.configuration), os.getpid(), os.getcwd(),
+            str(store.folder.resolve()), tuple(configurations), os.getpid(), os.getcwd(),
             plan.repeats_failed, waits,
         )
-        for cell in cells
+        for configurations in together.values()
     ]  # fmt: skip
     outcomes = []
     for outcome in backend.run(tasks):

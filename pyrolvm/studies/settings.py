@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pyrolvm.core.errors import SettingError, UnknownNameError
+from pyrolvm.studies.ensembles import CHOICES as ENSEMBLES
 from pyrolvm.studies.learners import LEARNERS
 from pyrolvm.studies.objectives import OBJECTIVES
 
@@ -81,6 +82,12 @@ SETTINGS: dict[str, Setting] = {
         below=1.0,
     ),
     "outliers": Setting("", "a data set whose rows are to be told from those of data", str),
+    "ensemble": Setting(
+        "none",
+        "whether cells that differ in their seeds only are trained as one program",
+        str,
+        choices=ENSEMBLES,
+    ),
 }
 
 

@@ -81,13 +81,13 @@ def train_pair(configuration: Mapping[str, Any]) -> Trained:
         The attempt with the lowest training loss; the scored rows have no say in it.
     """
     store = pyro.get_param_store()
-    model, rows, fitted = _problem(configuration)
+    model, rows, fitted = make_problem(configuration)
     best = _attempt(model, rows, configuration, 0)
     spent, kept = best.cpu_seconds, store.get_state()
     for restart in range(1, configuration["restarts"] if len(best.losses) else 1):
         store.clear()  # parameters of programs that are not modules start anew too
         if configuration["train"] == "both":
-            model, rows, fitted = _problem(configuration)
+            model, rows, fitted = make_problem(configuration)
         found = _attempt(model, rows, configuration, restart)
         spent += found.cpu_seconds
         if found.loss < best.loss:
@@ -97,7 +97,7 @@ def train_pair(configuration: Mapping[str, Any]) -> Trained:
     return dataclasses.replace(best, fitted=fitted, cpu_seconds=spent)
 
 
-def _problem(configuration: Mapping[str, Any]) -> tuple[Any, Rows, FittedGenerator | None]:
+def make_problem(configuration: Mapping[str, Any]) -> tuple[Any, Rows, FittedGenerator | None]:
     """The generator and its rows; it is fitted to them first where the cell says so."""
     model = make_generator(configuration)
     rows = make_rows(model, configuration)
@@ -133,8 +133,9 @@ def _fitted_generator(text: str) -> FittedGenerator:
         make_guide_for(model, {"guide": table}, helper, rows.train),
         rows.train,
         steps=steps,
-        batch_size=_batch_size(used, rows),
+        batch_size=batch_size(used, rows),
         seed=seed,
+        compile=False,
         progress=False,
     )
     return FittedGenerator.of(result, False, time.process_time() - start)
@@ -143,8 +144,7 @@ def _fitted_generator(text: str) -> FittedGenerator:
 def _attempt(model: Any, rows: Rows, configuration: Mapping[str, Any], restart: int) -> Trained:
     numbers = (configuration["seed"], restart)
     guide = make_guide_for(model, configuration, seed_for("first weights", *numbers), rows.train)
-    learns = not is_per_datum(guide) and configuration["steps"] > 0
-    if learns and (configuration["train"] == "both" or num_parameters(guide, rows.train[:2])):
+    if learns(guide, rows, configuration):
         start = time.process_time()
         found = _fitted(model, guide, rows, configuration, seed_for("fit", *numbers))
         spent = time.process_time() - start
@@ -153,6 +153,13 @@ def _attempt(model: Any, rows: Rows, configuration: Mapping[str, Any], restart: 
             learns_generator=configuration["train"] == "both",
         )  # fmt: skip
     return Trained(model, guide, rows, torch.empty(0), 0.0, restart)
+
+
+def learns(guide: Any, rows: Rows, configuration: Mapping[str, Any]) -> bool:
+    """Whether the pair of a cell is trained on its rows before it is scored."""
+    if is_per_datum(guide) or not configuration["steps"]:
+        return False
+    return configuration["train"] == "both" or num_parameters(guide, rows.train[:2]) > 0
 
 
 def _fitted(
@@ -167,15 +174,17 @@ def _fitted(
         guide,
         rows.train,
         steps=configuration["steps"],
-        batch_size=_batch_size(configuration, rows),
+        batch_size=batch_size(configuration, rows),
         learning_rate=configuration["learning_rate"],
         num_particles=configuration["num_particles"],
         loss=loss_of(configuration["objective"], configuration["num_particles"]),
         train=configuration["train"],
         seed=seed,
+        compile=False,
         progress=False,
     )
 
 
-def _batch_size(configuration: Mapping[str, Any], rows: Rows) -> int:
+def batch_size(configuration: Mapping[str, Any], rows: Rows) -> int:
+    """Return the rows in a minibatch of a cell."""
     return configuration["batch_size"] or len(rows.train)

@@ -1,4 +1,4 @@
-"""Run one cell, wherever that is: in this process, in another one, on another machine."""
+"""Run a cell, or the cells of an ensemble: in this process, another one, on another machine."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -22,6 +22,7 @@ from filelock import Timeout
 
 from pyrolvm.core import RunFolderError
 from pyrolvm.studies.cell import Cell, as_text
+from pyrolvm.studies.ensemble_worker import Training, trainings
 from pyrolvm.studies.measurement import CellMeasurement, measure_cell
 from pyrolvm.studies.store import CONFIG, ERROR, PER_DATUM, PROVENANCE, RESULT, Store
 
@@ -38,7 +39,7 @@ class Task:
 
     Args:
         folder: Of the study.
-        configuration: Of the cell.
+        configurations: Of one cell, or of cells of one ensemble.
         runner: Process of the runner.
         home: Its working folder, in which factories of the user's own are looked for.
         repeats_failed: Whether a cell that has failed before is tried again.
@@ -46,7 +47,7 @@ class Task:
     """
 
     folder: str
-    configuration: Mapping[str, Any]
+    configurations: tuple[Mapping[str, Any], ...]
     runner: int
     home: str
     repeats_failed: bool
@@ -70,57 +71,84 @@ class Outcome:
     total: float = 0.0
 
 
-def run_cell(task: Task) -> Outcome:
-    """Measure a cell and write its folder, unless it is there or another runner is at it.
+def run_task(task: Task) -> tuple[Outcome, ...]:
+    """Measure cells and write their folders, unless they are there or another runner is at them.
 
     Raises:
         RunFolderError: If the folder of the study cannot be written.
     """
     if os.getpid() != task.runner:
         _settle(task.home)
-    start = time.perf_counter()
-    store, cell = Store(Path(task.folder)), Cell(task.configuration)
+    store, cells = Store(Path(task.folder)), [Cell(each) for each in task.configurations]
     if not store.folder.is_dir():
         raise RunFolderError(
             f"{socket.gethostname()} does not see the folder {store.folder}. Choose an --out on a "
             "disk that all machines share."
         )
-    if store.has(cell.key):
-        return Outcome(cell.key, "done")
+    left = [cell for cell in cells if not store.has(cell.key)]
+    done = tuple(Outcome(cell.key, "done") for cell in cells if cell not in left)
+    if not left:
+        return done
+    lock = store.lock(left[0].ensemble or left[0].key)
     try:
-        with store.lock(cell.key).acquire(timeout=-1 if task.waits else 0), _one_at_a_time:
-            state, seconds = _run(store, cell, task.repeats_failed)
+        with lock.acquire(timeout=-1 if task.waits else 0), _one_at_a_time:
+            return done + _run(store, left, task.repeats_failed)
     except Timeout:
-        return Outcome(cell.key, "busy")
-    return Outcome(cell.key, state, seconds, time.perf_counter() - start)
+        return done + tuple(Outcome(cell.key, "busy") for cell in left)
 
 
-def _run(store: Store, cell: Cell, repeats_failed: bool) -> tuple[State, float]:
-    """Run a cell whose lock is held."""
-    store.sweep(cell.key)
-    if store.has(cell.key):
-        return "done", 0.0
-    if store.has_failed(cell.key) and not repeats_failed:
-        return "failed", 0.0
+def _run(store: Store, cells: Sequence[Cell], repeats_failed: bool) -> tuple[Outcome, ...]:
+    """Run cells whose lock is held."""
+    outcomes, left = [], []
+    for cell in cells:
+        store.sweep(cell.key)
+        if store.has(cell.key):
+            outcomes.append(Outcome(cell.key, "done"))
+        elif store.has_failed(cell.key) and not repeats_failed:
+            outcomes.append(Outcome(cell.key, "failed"))
+        else:
+            left.append(cell)
+    if left and left[0].ensemble is not None:
+        trained = trainings(left)
+        return *outcomes, *(_run_cell(store, cell, *trained[cell.key]) for cell in left)
+    return *outcomes, *(_run_cell(store, cell) for cell in left)
+
+
+def _run_cell(
+    store: Store, cell: Cell, training: Training | None = None, how: str = ""
+) -> Outcome:
+    """Measure and write a cell that is not there.
+
+    Args:
+        store: The study's folder.
+        cell: The cell.
+        training: Gives its trained pair; None to train it alone.
+        how: How it was trained, of a cell of an ensemble.
+    """
     started = datetime.now(UTC).isoformat(timespec="seconds")
     begin = time.perf_counter()
+    given = () if training is None else (training,)
     try:
-        found = measure_cell(cell.configuration)
-        files = _files(cell, found, started)
+        found = measure_cell(cell.configuration, *given)
+        files = _files(cell, found, started, how)
     except Exception:
         files = {CONFIG: cell.text(), ERROR: traceback.format_exc()}
         store.write_failure(cell.key, files)
-        return "failed", time.perf_counter() - begin
+        spent = time.perf_counter() - begin
+        return Outcome(cell.key, "failed", spent, spent)
     store.write_cell(cell.key, files)
-    return "done", found.seconds["total"]
+    spent = time.perf_counter() - begin
+    return Outcome(cell.key, "done", found.seconds["total"], spent)
 
 
-def _files(cell: Cell, found: CellMeasurement, started: str) -> dict[str, str]:
+def _files(cell: Cell, found: CellMeasurement, started: str, how: str) -> dict[str, str]:
+    facts = {**_surroundings(), "started": started, "seconds": found.seconds}
+    facts |= {"trained": how} if how else {}
     return {
         CONFIG: cell.text(),
         RESULT: as_text({"results": found.results, "checks": found.checks}),
         PER_DATUM: as_text(found.per_datum),
-        PROVENANCE: as_text({**_surroundings(), "started": started, "seconds": found.seconds}),
+        PROVENANCE: as_text(facts),
     }
 
 

@@ -39,6 +39,17 @@ class TestOneLatent:
     def test_no_values_unless_asked(self, pair, x):
         assert not run(*pair, x, num_particles=2).values
 
+    @pytest.mark.parametrize("number", [1, 4, 30])
+    def test_a_number_keeps_the_first_draws_and_nothing_else(self, pair, x, number):
+        def seeded(keep_values):
+            torch.manual_seed(0)  # seven chunks of three particles
+            return run(*pair, x, num_particles=20, keep_values=keep_values, chunk_elements=4200)
+
+        few, every = seeded(number), seeded(True)
+        assert torch.equal(few.log_weights, every.log_weights)
+        assert torch.equal(few.values["z"], every.values["z"][:number])
+        assert few.values["z"].untyped_storage().nbytes() == 8 * 5 * min(number, 20)
+
     def test_draws_differ_between_particles_and_data(self, pair, x):
         z = run(*pair, x, num_particles=4, keep_values=True).values["z"]
         assert len(z.unique()) == z.numel()
@@ -258,6 +269,11 @@ class TestGlobalSites:
         assert w.shape == (4, 2)
         assert z.shape == (4, 5)
         assert_close(found.prior["z"], normal(z, w[:, :1], 1.0).sum(1, keepdim=True))
+
+    def test_a_number_of_draws_counts_for_each_row(self, x):
+        found = run(self.model, self.guide, x, num_particles=20, keep_values=2)
+        assert found.values["w"].shape == (10, 2)
+        assert found.values["z"].shape == (10, 5)
 
     def test_per_datum_quantities_are_refused_by_name(self, x):
         found = run(self.model, self.guide, x, num_particles=2)

@@ -27,6 +27,19 @@ def test_kept_draws_do_not_hold_the_others_in_memory(monkeypatch):
     assert all(each.untyped_storage().nbytes() == 8 * each.numel() for each in kept)
 
 
+def test_what_is_predicted_in_parts_belongs_to_its_rows(monkeypatch):
+    monkeypatch.setattr("pyrolvm.inference.measuring.PREDICTED_CELLS", 100)  # six rows at once
+    model = models.LinearGaussian(2, 4, noise_scale=1e-3, learn_noise=False)
+    z = torch.randn(20, 2)
+    x = model.decoder(z).detach()  # far above the noise: the posterior predicts it again
+    settings = OracleSettings(0, 10, 0, None, progress=False)
+    oracles = Oracles({"q": (model, guides.Exact(model))}, Data.of(x), settings)
+    found, _ = measure("q", Training(torch.empty(0), 0.0), oracles)
+    predicted = found.predictive["x"]
+    assert predicted.shape == (4, 20, 4)
+    assert (predicted - x).abs().max() < 0.02
+
+
 @pytest.mark.parametrize(
     "model", [models.LinearGaussian(1, 2), models.VAE(1, 2, activation="tanh")]
 )

@@ -13,7 +13,7 @@ import pytest
 
 from pyrolvm.core import RunFolderError
 from pyrolvm.studies import BackendError, Study, backends
-from pyrolvm.studies.worker import Task, run_cell
+from pyrolvm.studies.worker import Task, run_task
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 STUDY = """name = "clustered"
@@ -117,7 +117,7 @@ def test_a_worker_makes_no_folder_of_its_own(tiny, tmp_path):
     (cell,) = tiny().cells
     task = Task(str(tmp_path / "elsewhere"), cell.configuration, os.getpid(), "", False, False)
     with pytest.raises(RunFolderError, match="does not see the folder"):
-        run_cell(task)
+        run_task(task)
     assert not list(tmp_path.iterdir())
 
 

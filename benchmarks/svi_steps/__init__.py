@@ -1,0 +1,1 @@
+"""One training step of the same mathematics: Pyro, PyroLVM, PyTorch by hand, and NumPyro."""

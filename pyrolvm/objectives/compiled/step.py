@@ -1,0 +1,75 @@
+r"""The whole step as one program: loss, gradients and Adam, once or several times in a row.
+
+.. math:: (\theta, m, v, t; \eta, \beta, x) \mapsto (\mathcal L, \|g\|, \text{terms}), \qquad
+          \theta, m, v, t \text{ changed in place}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.fx import GraphModule
+
+from pyrolvm.core.randomness import own_randomness
+from pyrolvm.objectives.compiled.adam import AdamRule, AdamTensors, adam_step
+from pyrolvm.objectives.compiled.capture import Captured
+from pyrolvm.objectives.compiled.graph import tidy
+from pyrolvm.objectives.compiled.tracer import trace
+
+
+@dataclass(frozen=True)
+class WholeStep:
+    """A captured step with Adam, as a graph on a row of tensors.
+
+    Its inputs are parameters, Adam's tensors, fixed tensors, step sizes of shape ``(U,)``, numbers
+    of shape ``(U, number)``, and the tensors of the call. It returns one tensor of shape
+    ``(U, 2 + term)`` in double precision: loss, norm of the gradient, and terms of each step.
+
+    Args:
+        captured: Loss and gradients.
+        rule: Settings of Adam.
+        unroll: Number of steps U.
+        chosen: Whether the tensors of the call hold more rows than a step takes; which rows each
+            step takes is then the last input, shape ``(U, N)``.
+    """
+
+    captured: Captured
+    rule: AdamRule
+    unroll: int = 1
+    chosen: bool = False
+
+    def inputs(self, memory: AdamTensors, rates: Tensor, numbers: Tensor) -> list[Tensor]:
+        """All inputs but the tensors of the call; parameters without their gradients' history."""
+        captured = self.captured
+        own = [tensor.detach() for tensor in (*captured.parameters, *captured.fixed)]
+        count = len(captured.parameters)
+        return [*own[:count], *memory.flat(), *own[count:], rates, numbers]
+
+    def graph(self, inputs: Sequence[Tensor]) -> GraphModule:
+        """Return the program for inputs like these."""
+        copies = [tensor.clone() for tensor in inputs]
+        with own_randomness(), torch.no_grad():
+            graph = trace(self._run, copies)
+        tidy(graph)
+        return graph
+
+    def _run(self, *flat: Tensor) -> tuple[Tensor]:
+        captured = self.captured
+        count = len(captured.parameters)
+        parameters, rest = flat[:count], flat[count:]
+        memory, rest = AdamTensors.of_flat(rest[: 2 * count + 1]), rest[2 * count + 1 :]
+        fixed, (rates, numbers, *data) = rest[: len(captured.fixed)], rest[len(captured.fixed) :]
+        going = torch.ones((), dtype=torch.bool, device=parameters[0].device)
+        found = []
+        for place in range(self.unroll):
+            batch = [t[data[-1][place]] for t in data[:-1]] if self.chosen else data
+            given = numbers[place].unbind() if captured.numbers else ()
+            loss, *values = captured.graph(*parameters, *fixed, *given, *batch)
+            going, norm = adam_step(
+                self.rule, rates[place], going, loss, values[:count], parameters, memory
+            )
+            found.append(torch.stack([v.double() for v in (loss, norm, *values[count:])]))
+        return (torch.stack(found),)

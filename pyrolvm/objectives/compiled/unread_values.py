@@ -1,0 +1,105 @@
+"""Run Pyro's losses without reading numbers out of tensors, so that a tracer can follow them.
+
+On the way to a loss Pyro turns tensors into numbers, to add them up and to warn of NaN, and leaves
+gradients in the parameters. Inside the context of this file the numbers stay tensors, the warnings
+are silent, and the gradients are collected as tensors that depend on the inputs.
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import pyro
+import torch
+from torch import Tensor
+
+
+class CollectedGradients:
+    """What ``backward`` would have added to the gradients of parameters.
+
+    Args:
+        parameters: Leaf tensors.
+    """
+
+    def __init__(self, parameters: Sequence[Tensor]) -> None:
+        self.parameters = list(parameters)
+        self.gradients: list[Tensor | None] = [None] * len(self.parameters)
+
+    def add(self, value: Tensor, retain_graph: bool | None = None) -> None:
+        """Differentiate a value and add up the gradients; None for what it does not depend on."""
+        found = torch.autograd.grad(
+            value, self.parameters, retain_graph=retain_graph, allow_unused=True
+        )
+        self.gradients = [
+            new if old is None else old if new is None else old + new
+            for old, new in zip(self.gradients, found, strict=True)
+        ]
+
+
+@contextmanager
+def unread_values(parameters: Sequence[Tensor]) -> Iterator[CollectedGradients]:
+    """Let Pyro's objectives run as functions of tensors.
+
+    Args:
+        parameters: What gradients are collected for.
+    """
+    collected = CollectedGradients(parameters)
+
+    def backward(
+        value: Tensor, gradient: Any = None, retain_graph: bool | None = None, *_: Any, **__: Any
+    ) -> None:
+        if gradient is not None:
+            raise RuntimeError("a loss that calls backward with a gradient of its own")
+        collected.add(value, retain_graph)
+
+    with ExitStack() as stack:
+        for name, stand_in in _STAND_INS.items():
+            stack.enter_context(_everywhere_in_pyro(name, stand_in))
+        stack.enter_context(_attribute(Tensor, "backward", backward))
+        stack.enter_context(pyro.validation_enabled(False))
+        stack.enter_context(warnings.catch_warnings())
+        warnings.simplefilter("ignore")
+        yield collected
+
+
+def _kept(value: Any) -> Any:
+    """Keep a tensor where Pyro reads its number; double precision adds up as Python does."""
+    if not isinstance(value, Tensor):
+        return value
+    value = value.detach()
+    doubles = value.is_floating_point() and value.device.type in ("cpu", "cuda")
+    return value.double() if doubles else value
+
+
+def _silent(value: Any, *_: Any, **__: Any) -> Any:
+    return value
+
+
+_STAND_INS: dict[str, Callable[..., Any]] = {
+    "torch_item": _kept,
+    "warn_if_nan": _silent,
+    "warn_if_inf": _silent,
+}
+
+
+@contextmanager
+def _everywhere_in_pyro(name: str, stand_in: Callable[..., Any]) -> Iterator[None]:
+    with ExitStack() as stack:
+        for module_name, module in list(sys.modules.items()):
+            if module_name.startswith("pyro.") and name in vars(module):
+                stack.enter_context(_attribute(module, name, stand_in))
+        yield
+
+
+@contextmanager
+def _attribute(owner: Any, name: str, value: Any) -> Iterator[None]:
+    before = vars(owner)[name]
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        setattr(owner, name, before)
