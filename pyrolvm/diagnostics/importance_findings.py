@@ -32,6 +32,8 @@ LARGE_VARIANCE = 1.0
 SKEWED = 0.5
 UNSEEN = 0.1
 """Share of the posterior's mass whose absence counts as a missed region."""
+BLIND = 0.2
+"""Standard error of that share from which on nothing can be said of it."""
 HARMLESS = 0.3
 """k̂ below which the error of the mean weight can be believed at a thousand draws."""
 ERRORS = 5.0
@@ -140,7 +142,7 @@ def _spread(found: Importance) -> Finding:
             sentence="The log weights do not vary, as they do not for the posterior itself.",
         )  # fmt: skip
     skew = found.log_weight_skewness.mean().item()
-    side = ""
+    side, gap = "", "" if value > LARGE_VARIANCE else ", and half of it is roughly the gap"
     if value > LARGE_VARIANCE and abs(skew) > SKEWED:
         side = (
             " They are long below, as for a guide that reaches where the posterior has no mass"
@@ -151,7 +153,7 @@ def _spread(found: Importance) -> Finding:
         "importance", "variance of the log weights", value, error, "nats²",
         level="good" if value <= LARGE_VARIANCE else "care",
         sentence=f"The log weights have the variance {value:.3g} ± {error:.2g} nats²; it is 0 "
-        f"only for the posterior itself, and half of it is roughly the gap.{side}",
+        f"only for the posterior itself{gap}.{side}",
     )  # fmt: skip
 
 
@@ -181,10 +183,17 @@ def _mass(found: Importance) -> Finding | None:
     value, error = found.mass_seen[lowest].item(), found.mass_seen_se[lowest].item()
     whose = "" if len(misses) == 1 else f" of datum {lowest}"
     if not many:
+        short = (highest < 1 - UNSEEN).double().mean().item() > FEW
+        blind = found.mass_seen_se.median().item() > BLIND
+        level: Level = "care" if short else "unknown" if blind else "good"
+        then = {
+            "care": ": a part of the posterior is hard to reach for the guide, or out of its reach",
+            "unknown": ": the evidence is too uncertain to show whether a region is missed",
+        }.get(level, "")
         return Finding(
-            "importance", MASS_WITHIN_REACH, value, error, "share",
-            sentence=f"The draws account for {rounded(value, error)} of the evidence{whose} "
-            f"({found.evidence}).",
+            "importance", MASS_WITHIN_REACH, value, error, "share", level,
+            f"The draws account for {rounded(value, error)} of the evidence{whose} "
+            f"({found.evidence}){then}.",
         )  # fmt: skip
     return Finding(
         "importance", MASS_WITHIN_REACH, value, error, "share", "bad",

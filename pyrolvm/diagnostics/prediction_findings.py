@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 FAILS = 0.01
 DOUBTFUL = 0.05
+LEAST_P = 1e-12
+"""p-values below this are not told from 0."""
 LARGE_DIFFERENCE = 4.0
 """Nats of elpd from which a difference between models counts as one."""
 MODEL_ADVICE = (
@@ -48,6 +50,10 @@ def judge_prediction(found: Prediction) -> tuple[Finding, ...]:
         for part, reason in found.missing.items()
     ]
     return tuple(judged)
+
+
+def _p(value: float) -> str:
+    return f"{value:.2g}" if value >= LEAST_P else f"below {LEAST_P:.0e}"
 
 
 def _worst(found: Prediction, checks: Checks) -> tuple[float, float, str]:
@@ -88,27 +94,27 @@ def _posterior_check(found: Prediction) -> Finding:
         return Finding(
             "prediction", name, by_guide, error, level=level,
             sentence=f"New data from the guide's draws look like the data: {of} is "
-            f"{by_guide:.2g}.{caution}",
+            f"{_p(by_guide)}.{caution}",
         )  # fmt: skip
     if weighted < FAILS and found.reliable:
         return Finding(
             "prediction", name, weighted, error, level="bad",
             sentence=f"The model misses the data: {weighted_words} from the posterior "
-            f"(corrected p-value {weighted:.2g}).",
+            f"(corrected p-value {_p(weighted)}).",
             defect="model misfit", advice=MODEL_ADVICE,
         )  # fmt: skip
     if found.reliable:
         return Finding(
             "prediction", name, by_guide, error, level="care",
             sentence=f"The guide, not the model, predicts badly: {words} from the guide's draws "
-            f"(corrected p-value {by_guide:.2g}), while the same draws weighted to the posterior "
-            f"predict the data ({weighted:.2g}).",
+            f"(corrected p-value {_p(by_guide)}), while the same draws weighted to the posterior "
+            f"predict the data ({_p(weighted)}).",
             advice="Improve the guide, or weight its draws before predicting.",
         )  # fmt: skip
     return Finding(
         "prediction", name, by_guide, error, level="care",
         sentence=f"Predictions from the guide's draws miss the data: {words} (corrected p-value "
-        f"{by_guide:.2g}). Whether guide or model is at fault cannot be told, because the weights "
+        f"{_p(by_guide)}). Whether guide or model is at fault cannot be told, because the weights "
         "cannot take the draws to the posterior.",
         advice="Improve the guide first, then look at this check again.",
     )  # fmt: skip
@@ -121,19 +127,19 @@ def _prior_check(found: Prediction, prior: Checks) -> Finding:
         return Finding(
             "prediction", name, value, error, level="good" if value >= DOUBTFUL else "care",
             sentence="New data from the prior and the model's parameters look like the data "
-            f"(smallest corrected p-value {value:.2g}).",
+            f"(smallest corrected p-value {_p(value)}).",
         )  # fmt: skip
     if found.factorises:
         return Finding(
             "prediction", name, value, error, level="bad",
             sentence=f"New data from the model do not look like the data: {words} (corrected "
-            f"p-value {value:.2g}). The guide has no part in this check.",
+            f"p-value {_p(value)}). The guide has no part in this check.",
             defect="model misfit", advice=MODEL_ADVICE,
         )  # fmt: skip
     return Finding(
         "prediction", name, value, error, level="care",
         sentence=f"Prior and data disagree before anything is fitted: {words} (corrected p-value "
-        f"{value:.2g}).",
+        f"{_p(value)}).",
         advice="Check the scales of the priors and of the data.",
     )  # fmt: skip
 
@@ -175,7 +181,7 @@ def _pit(found: Prediction, pit: np.ndarray) -> Finding:
         return Finding(
             "prediction", name, value, level="good" if value >= DOUBTFUL else "care",
             sentence=f"Observations lie among their leave-one-out predictions as they should "
-            f"(p-value {value:.2g} of uniform places).",
+            f"(p-value {_p(value)} of uniform places).",
         )  # fmt: skip
     spread = pit.var() * 12
     shape = (
@@ -189,7 +195,7 @@ def _pit(found: Prediction, pit: np.ndarray) -> Finding:
     )
     return Finding(
         "prediction", name, value, level="bad" if found.reliable else "care",
-        sentence=f"Observations lie {shape} (p-value {value:.2g} of uniform places).",
+        sentence=f"Observations lie {shape} (p-value {_p(value)} of uniform places).",
         defect="model misfit" if found.reliable else None,
         advice=MODEL_ADVICE if found.reliable else "Improve the guide first.",
     )  # fmt: skip

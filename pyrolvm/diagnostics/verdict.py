@@ -35,6 +35,8 @@ DEFECTS: dict[Defect, str] = {
     "encoder": "has an encoder that loses part of what its family could give",
 }
 """What each defect of a guide is in words."""
+_VAGUE = ("importance", "two_sample")
+"""Diagnostics that see a distance, and no direction."""
 _ORDER: dict[Level, int] = {"bad": 0, "care": 1, "unknown": 2, "good": 3}
 
 
@@ -130,9 +132,13 @@ def _one_after_another(findings: Sequence[Finding]) -> list[Finding]:
 
 
 def _advice(findings: Sequence[Finding]) -> tuple[str, ...]:
-    """One piece for each defect; what names none comes last."""
+    """One piece for each defect, then what names none; what is said of weights comes last."""
+
+    def place(finding: Finding) -> int:
+        return 0 if finding.defect else 2 if finding.diagnostic in _VAGUE else 1
+
     by_subject: dict[str, str] = {}
-    for finding in sorted(findings, key=lambda each: each.defect is None):
+    for finding in sorted(findings, key=place):
         if finding.advice:
             by_subject.setdefault(finding.defect or finding.advice, finding.advice)
     return tuple(dict.fromkeys(by_subject.values()))[:MOST_ADVICE]
@@ -155,6 +161,8 @@ def _defects(wrong: Sequence[Finding]) -> tuple[Defect, ...]:
     named = [f for f in wrong if f.defect and f.defect != "model misfit"]
     if any(f.diagnostic == "moments" for f in named):
         named = [f for f in named if f.diagnostic != "calibration"]
+    if any(f.defect == "misses a mode" for f in named):  # which shifts and narrows
+        named = [f for f in named if f.defect == "misses a mode" or f.diagnostic == "moments"]
     return tuple(dict.fromkeys(f.defect for f in named if f.defect))
 
 

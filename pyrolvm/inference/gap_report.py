@@ -106,14 +106,18 @@ class GapReport:
         return None if self.richer_elbo is None else self.richer_elbo - self.oracle_elbo
 
     def findings(self) -> tuple[Finding, ...]:
-        """Both parts: a large one, or the larger one, with its defect and what to try."""
+        """Both parts, with defect and advice where one is more than half of the other."""
         family, shared = self._mean("approximation"), self._mean("amortization")
+        largest = max(family[0], shared[0])
         return (
-            self._finding("approximation gap, mean", *family, self._family_words, family > shared),
             self._finding(
-                f"{self.shared_part} gap, mean", *shared, self._shared_words, shared >= family
+                "approximation gap, mean", *family, self._family_words, family[0] > largest / 2
             ),
-        )
+            self._finding(
+                f"{self.shared_part} gap, mean", *shared, self._shared_words,
+                shared[0] > largest / 2,
+            ),
+        )  # fmt: skip
 
     def _mean(self, name: str) -> tuple[float, float]:
         """Mean over data, with its Monte Carlo error."""
@@ -134,7 +138,7 @@ class GapReport:
             "nats",
             level,
             f"{sentence} {self.note}".strip(),
-            defect if shows and (dominates or value > LARGE) else None,
+            defect if shows and dominates else None,
             advice if shows else "",
         )
 
@@ -199,7 +203,11 @@ class GapReport:
             return equal, None, ""
         sentence = f"The guide's ELBO lies {rounded(value, error)} nats below that of {best}"
         if not self.is_same_family:
-            sentence += ", which may be another family than its own"
+            return (
+                f"{sentence}, which may be another family than its own: so much could be won.",
+                None,
+                f"Try a {self.oracle} as the guide's family, or train the guide longer.",
+            )
         if self.shared_part == "amortization":
             return (
                 f"{sentence}: so much does sharing one encoder cost.",

@@ -115,7 +115,7 @@ def test_workers_that_do_not_see_the_folder_are_named(tmp_path):
 
 def test_a_worker_makes_no_folder_of_its_own(tiny, tmp_path):
     (cell,) = tiny().cells
-    task = Task(str(tmp_path / "elsewhere"), cell.configuration, os.getpid(), "", False, False)
+    task = Task(str(tmp_path / "elsewhere"), (cell.configuration,), os.getpid(), "", False, False)
     with pytest.raises(RunFolderError, match="does not see the folder"):
         run_task(task)
     assert not list(tmp_path.iterdir())
