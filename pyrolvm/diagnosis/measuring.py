@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
 REFERENCE_DRAWS = 2000
 SHOWN_DRAWS = 1000
+MOST_ON_GRIDS = 2000
+"""Most data whose evidence is integrated on grids: beyond, time and memory are too many."""
 
 
 _TITLES = {
@@ -138,6 +140,8 @@ class Measuring:
         if size <= self.effort.num_annealed:
             routes.append("ais")
         for route in routes:
+            if route == "quadrature" and size > MOST_ON_GRIDS:
+                continue
             if route == "ais" and self._annealing_seconds() > self.effort.annealing_seconds:
                 return None
             with suppress(EvidenceError, SiteError):

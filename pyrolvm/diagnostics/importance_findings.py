@@ -187,7 +187,7 @@ def _mass(found: Importance) -> Finding | None:
         blind = found.mass_seen_se.median().item() > BLIND
         level: Level = "care" if short else "unknown" if blind else "good"
         then = {
-            "care": ": a part of the posterior is hard to reach for the guide, or out of its reach",
+            "care": ": a part of the posterior is hard for the guide to reach, or out of reach",
             "unknown": ": the evidence is too uncertain to show whether a region is missed",
         }.get(level, "")
         return Finding(
