@@ -98,7 +98,7 @@ def judge(findings: Sequence[Finding]) -> Verdict:
         answer,
         tuple(dict.fromkeys(f.sentence for f in reasons)),
         _defects(wrong),
-        _advice([*wrong, *unknown]),
+        _advice([*wrong, *(unknown if answer != "trusted" else ())]),
     )
 
 
@@ -168,6 +168,8 @@ def _defects(wrong: Sequence[Finding]) -> tuple[Defect, ...]:
 
 def _rank(finding: Finding) -> tuple[int, int]:
     """Bad before care before good; what decides before what explains."""
-    diagnostic = {"reference": "moments"}.get(finding.diagnostic, finding.diagnostic)
+    diagnostic = finding.diagnostic
+    if diagnostic == "reference" and finding.level == "unknown":
+        diagnostic = "moments"  # which rest on it
     place = DECISIVE.index(diagnostic) if diagnostic in DECISIVE else len(DECISIVE)
     return _ORDER[finding.level], place

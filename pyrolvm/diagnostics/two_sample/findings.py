@@ -118,8 +118,8 @@ def _distance(tests: TwoSample) -> Finding:
         float(error),
         "posterior sd",
         level,
-        f"Seen along one direction after another, {tests.labels.datum(worst)} has guide and "
-        f"posterior {figure} posterior standard deviations apart, where chance reaches "
+        f"Seen along one direction after another, guide and posterior lie {figure} posterior "
+        f"standard deviations apart for {tests.labels.datum(worst)}, where chance reaches "
         f"{chance:.2f}.",
         advice=ADVICE if level in ("care", "bad") else "",
     )
