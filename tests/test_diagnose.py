@@ -89,6 +89,34 @@ class TestVerdict:
         others = {"too narrow", "too wide", "shifted", "ignores correlation", "misses a mode"}
         assert not (others - {name}) & set(report.verdict.defects)
 
+    @pytest.mark.slow
+    @pytest.mark.parametrize(
+        ("defect", "name"),
+        [
+            *[({"scale": scale}, "too narrow") for scale in (0.75, 0.6, 0.2)],
+            *[({"scale": scale}, "too wide") for scale in (1.35, 1.7, 4.0)],
+            *[({"shift": shift}, "shifted") for shift in (0.5, 1.0, 3.0)],
+        ],
+        ids=str,
+    )
+    def test_the_right_defect_is_named_near_and_far(self, linear, defect, name):
+        report = diagnosed(linear, **defect)
+        assert report.verdict.answer != "trusted"
+        assert report.verdict.defects[0] == name
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("slant", [0.6, 0.8, 1.2])
+    def test_ignored_correlation_is_named_near_and_far(self, slant):
+        """The weights' second column leans towards the first: so do the latents, against it."""
+        model = models.LinearGaussian(latent_dim=2, obs_dim=3, noise_scale=0.5)
+        with torch.no_grad():
+            weight = torch.tensor([[1.0, slant], [0.2, 0.5], [0.3, 0.6]])
+            model.decoder[0].weight.copy_(weight)
+        pair = model, model(size=SIZE).detach()
+        report = diagnosed(pair, independent=True)
+        assert report.verdict.answer != "trusted"
+        assert report.verdict.defects[0] == "ignores correlation"
+
     def test_figures_have_their_closed_forms(self, linear):
         report = diagnosed(linear, scale=0.5, shift=1.0)
         moments = report.tree["moments"].to_dataset()
