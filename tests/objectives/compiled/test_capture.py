@@ -32,7 +32,8 @@ from pyrolvm.registry import GUIDES, MODELS, make_guide, make_model
 
 SAME = 1e-6
 PAIRS = {
-    "linear-gaussian:2": "semi-amortized:full:8", "cpa-generator:2:6": "full:affine", "vae:2:8": "flow:8",
+    "linear-gaussian:2": "semi-amortized:full:8", "cpa-generator:2:6": "full:affine",
+    "vae:2:8": "flow:8",
     "vae:2:8:likelihood=bernoulli": "mixture:8", "residual-generator:4:8": "diagonal:8",
     "leaky-generator:4": "diagonal:8", "conv-generator:2": "full:8",
     "manifold-generator:2:8": "diagonal:8", "folding:num_folds=2": "mixture:8",
