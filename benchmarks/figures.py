@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
 
 from benchmarks.svi_steps.cases import CASES
 from pyrolvm.plots.saving import image_bytes
@@ -25,6 +25,7 @@ STYLES = {
 }
 """Colour and marker of each way, the compiled ones last, on top."""
 
+COSTS = ("exact posterior", "finding the regions", "log densities", "k-hat")
 TICKS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0)
 
 
@@ -85,30 +86,30 @@ def growth_figure(rounds: pd.DataFrame, exponents: pd.DataFrame) -> Figure:
         panels = figure.subplots(1, len(columns), sharey=True)
         for axes, (size, label) in zip(panels, columns.items(), strict=True):
             chosen = [curve for curve in exponents.index if curve.endswith(f"against {size}")]
-            for place, curve in enumerate(chosen):
-                _curve(axes, rounds[rounds["curve"] == curve], exponents.loc[curve], place)
-            axes.set_xscale("log")
-            axes.set_yscale("log")
+            for curve in chosen:
+                _curve(axes, rounds[rounds["curve"] == curve], exponents.loc[curve])
+            for scale, axis in ((axes.set_xscale, axes.xaxis), (axes.set_yscale, axes.yaxis)):
+                scale("log")
+                axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+                axis.set_minor_formatter(NullFormatter())
+            axes.set_ylim(0.3, 2e5)
             axes.set_xlabel(label)
-            axes.legend(fontsize=SMALL)
+            axes.legend(fontsize=SMALL, title="exponent", title_fontsize=SMALL, loc="upper left")
             dress(axes, LIGHT, grid="y")
         panels[0].set_ylabel("CPU milliseconds")
     return figure
 
 
-def _curve(axes: Axes, rows: pd.DataFrame, fitted: pd.Series, place: int) -> None:
+def _curve(axes: Axes, rows: pd.DataFrame, fitted: pd.Series) -> None:
     medians = rows.groupby("size")["cpu_ms"].median()
-    color = LIGHT.palette[place]
+    sizes, times = medians.index.to_numpy(float), medians.to_numpy()
+    middle = np.exp(np.log(times).mean()), np.exp(np.log(sizes).mean())
+    line = middle[0] * (sizes / middle[1]) ** fitted["exponent"]
     name = str(fitted.name).split(" against ")[0]
-    line = (
-        np.exp(np.log(medians).mean())
-        * (medians.index / np.exp(np.log(medians.index).mean())) ** fitted["exponent"]
-    )
-    axes.plot(medians.index, medians, "o", color=color, markersize=4.5)
-    axes.plot(
-        medians.index, line, color=color, linewidth=1.2,
-        label=f"{name}: exponent {fitted['exponent']:.2f}",
-    )  # fmt: skip
+    color = LIGHT.palette[COSTS.index(name.removesuffix(" of 500 data"))]
+    label = f"{name}: {fitted['exponent']:.2f}"
+    axes.plot(sizes, times, "o", color=color, markersize=4.5)
+    axes.plot(sizes, line, color=color, linewidth=1.2, label=label)
 
 
 def write(figure: Figure, path: Path) -> None:
