@@ -5,7 +5,8 @@ r"""Adam as a function of tensors, so that it can be compiled together with the 
           \theta \leftarrow \theta - \frac{\eta}{1 - \beta_1^t}
           \frac{m}{\sqrt{v / (1 - \beta_2^t)} + \epsilon}
 
-A step whose loss or gradient is not finite changes nothing.
+A step whose loss or gradient is not finite changes nothing. The two corrections for the start are
+inputs: in a compiled program they would be computed again for every few elements of a parameter.
 
 References:
     Kingma & Ba (2015), Adam: A Method for Stochastic Optimization.
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,7 +24,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class AdamRule:
-    """Settings of Adam that a compiled step holds fixed; the step size is an input.
+    """Settings of Adam that a compiled step holds fixed.
 
     Args:
         beta1: Decay of the mean of gradients.
@@ -42,6 +44,15 @@ class AdamRule:
     clamp: float | None = None
     clip_norm: float | None = None
     eps_last: bool = True
+
+    def corrections(self, rate: float, taken: Any) -> tuple[Any, Any]:
+        """Return the size of a step, and what the root of the mean square is multiplied by.
+
+        Args:
+            rate: Step size.
+            taken: Steps that have been taken with this one: a number, or an array of them.
+        """
+        return rate / (1 - self.beta1**taken), (1 - self.beta2**taken) ** -0.5
 
 
 @dataclass(frozen=True)
@@ -76,7 +87,7 @@ def gradient_norm(gradients: Sequence[Tensor]) -> Tensor:
 
 def adam_step(
     rule: AdamRule,
-    rate: Tensor,
+    corrections: Tensor,
     going: Tensor,
     loss: Tensor,
     gradients: Sequence[Tensor],
@@ -87,7 +98,7 @@ def adam_step(
 
     Args:
         rule: Settings.
-        rate: Step size, without dimensions, double precision.
+        corrections: Those of the rule for each parameter, shape ``(2, len(parameters))``.
         going: Whether all steps so far were finite.
         loss: Of this step.
         gradients: One for each parameter.
@@ -99,26 +110,23 @@ def adam_step(
     """
     norm = gradient_norm(gradients)
     going = going & torch.isfinite(norm) & torch.isfinite(loss)
-    steps = memory.steps + going.to(memory.steps.dtype)
-    taken = torch.where(going, steps, 1).double()
-    sizes = rate / (1 - rule.beta1**taken)
-    roots = (1 - rule.beta2**taken).sqrt()
     if rule.clip_norm is not None:
         shrink = torch.clamp(rule.clip_norm / norm, max=1.0)
         gradients = [gradient * shrink for gradient in gradients]
     updates = zip(parameters, gradients, memory.means, memory.squares, strict=True)
     for place, (parameter, gradient, mean, square) in enumerate(updates):
-        size, root = (each[place].to(parameter.dtype) for each in (sizes, roots))
+        size, factor = corrections[:, place].to(parameter.dtype).unbind()
         slope = gradient if rule.clamp is None else gradient.clamp(-rule.clamp, rule.clamp)
         if rule.weight_decay:
             slope = slope + rule.weight_decay * parameter
         new_mean = mean + (1 - rule.beta1) * (slope - mean)
         new_square = rule.beta2 * square + (1 - rule.beta2) * slope * slope
-        denominator = new_square.sqrt() / root + rule.eps
-        if not rule.eps_last:
-            denominator = (new_square.sqrt() + rule.eps) / root
+        if rule.eps_last:
+            denominator = new_square.sqrt() * factor + rule.eps
+        else:
+            denominator = (new_square.sqrt() + rule.eps) * factor
         new = parameter - size * new_mean / denominator
         for old, value in ((parameter, new), (mean, new_mean), (square, new_square)):
             old.copy_(torch.where(going, value, old))
-    memory.steps.copy_(steps)
+    memory.steps.add_(going.to(memory.steps.dtype))
     return going, norm

@@ -185,8 +185,8 @@ class _Tracer:
 
         try:
             graph = trace(step, [*self.learning, *fixed, *numbers, *tensors])
-        except CaptureError:
-            raise
+        except CaptureError as error:  # to which Pyro adds the shapes of its trace
+            raise CaptureError(str(error).splitlines()[0]) from error
         except (RuntimeError, ValueError, TypeError, NotImplementedError) as error:
             reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
             raise CaptureError(f"it cannot be traced: {reason}") from error

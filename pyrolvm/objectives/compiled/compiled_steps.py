@@ -45,14 +45,14 @@ class CompiledSteps(CapturedStep):
         super().__init__(captured, loss, optim)
         self.adam, self.unroll = adam, unroll
         self._run: Program
-        self._rates = zeros(unroll)
-        self._rate = self._rates.numpy()
+        self._corrections = zeros(unroll, 2, len(captured.parameters))
+        self._filled = self._corrections.numpy()
         self._numbers = zeros(unroll, len(captured.numbers))
         if data is None:
             data = [kind.example() for kind in captured.call.kinds]
         data = [*data, *([] if chosen is None else [chosen])]
         whole = WholeStep(captured, adam.rule, unroll, chosen is not None)
-        self._inputs = whole.inputs(adam.memory, self._rates, self._numbers)
+        self._inputs = whole.inputs(adam.memory, self._corrections, self._numbers)
         self._kinds = [(tensor.shape, tensor.dtype, tensor.device) for tensor in data]
         self._examples = [*self._inputs, *data]
         self._graph = whole.graph(self._examples)
@@ -79,7 +79,7 @@ class CompiledSteps(CapturedStep):
 
     def step(self, tensors: list[Tensor]) -> float:
         """Take a step; returns the loss in nats, summed over data."""
-        self._rate[0] = self.adam.rate()
+        self._fill_corrections()
         self._fill_numbers()
         value, norm, *terms = self._run([*self._inputs, *tensors])[0].tolist()[0]
         if not (math.isfinite(value) and math.isfinite(norm)):
@@ -88,6 +88,9 @@ class CompiledSteps(CapturedStep):
         self.adam.took()
         self._note(value, terms)
         return value
+
+    def _fill_corrections(self, place: int = 0) -> None:
+        self._filled[place, 0], self._filled[place, 1] = self.adam.corrections(place)
 
     def serves(self, data: Sequence[Any], chosen: Tensor | None) -> bool:
         """Whether this is the program for several steps on such data."""
@@ -115,7 +118,7 @@ class CompiledSteps(CapturedStep):
             chosen: Rows of each step.
         """
         for place in range(self.unroll):
-            self._rate[place] = self.adam.rate(place)
+            self._fill_corrections(place)
             self._fill_numbers(place)
         start = _random_state(self._inputs[0].device)
         given = [*data, *([] if chosen is None else [chosen])]

@@ -23,7 +23,7 @@ from pyrolvm.core.errors import require_at_least
 from pyrolvm.core.randomness import own_randomness
 from pyrolvm.objectives.compiled.backend import has_compiler
 from pyrolvm.objectives.compiled.capture import Captured, capture
-from pyrolvm.objectives.compiled.captured_step import CapturedStep, FusedStep
+from pyrolvm.objectives.compiled.captured_step import CapturedStep
 from pyrolvm.objectives.compiled.compiled_steps import CompiledSteps
 from pyrolvm.objectives.compiled.errors import CaptureError
 from pyrolvm.objectives.compiled.losses import StepValues, knows_later_steps, step_numbers
@@ -100,6 +100,7 @@ class CompiledSVI(SVI):  # type: ignore[misc]
         self._num_steps, self._quiet = num_steps, quiet
         self._programs: list[CapturedStep] = []
         self._unrolled: CompiledSteps | None = None
+        self._adam: SharedAdam | None = None
         self._captures = 0
         self._steps = 0
 
@@ -148,14 +149,17 @@ class CompiledSVI(SVI):  # type: ignore[misc]
         for program in self._programs:
             if program.ready(batch, {}) is None:
                 continue
-            if isinstance(program, FusedStep):
-                adam: SharedAdam | None = program.adam  # a second holder would displace its own
-            else:
-                adam = shared_adam(self.optim, program.captured.parameters)
+            adam = self._adam_of(program.captured)
             if adam is not None:
                 self._unrolled = self._compiled_steps(program, adam, args, chosen)
                 return self._unrolled
         return None
+
+    def _adam_of(self, captured: Captured) -> SharedAdam | None:
+        """The optimizer's memory: one for all programs, for a second one would displace it."""
+        if self._adam is None or not self._adam.serves(captured.parameters):
+            self._adam = shared_adam(self.optim, captured.parameters)
+        return self._adam
 
     def _compiled_steps(
         self,
@@ -220,15 +224,16 @@ class CompiledSVI(SVI):  # type: ignore[misc]
 
     def _add_program(self, captured: Captured) -> None:
         backend = "graph" if self.unroll > 1 else self.backend
+        adam = self._adam_of(captured)
         try:
             program, self.how = program_for(
-                captured, self.objective, self.optim, backend, self._num_steps
+                captured, self.objective, self.optim, adam, backend, self._num_steps
             )
         except Exception as error:
             if backend == "graph":
                 raise
             self._compiler_failed(error)
-            program, self.how = program_for(captured, self.objective, self.optim, "graph")
+            program, self.how = program_for(captured, self.objective, self.optim, adam, "graph")
         self._programs.append(program)
 
     def _compiler_failed(self, error: Exception) -> None:

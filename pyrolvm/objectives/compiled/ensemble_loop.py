@@ -11,7 +11,7 @@ from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
 from pyrolvm.objectives.compiled.backend import Program
 from pyrolvm.objectives.compiled.ensemble_noise import MemberNoise
-from pyrolvm.objectives.compiled.ensemble_step import EnsembleState, adam_numbers
+from pyrolvm.objectives.compiled.ensemble_step import RULE, EnsembleState
 from pyrolvm.objectives.ensemble_batches import MemberBatches
 from pyrolvm.objectives.ensemble_loop import Schedule
 from pyrolvm.objectives.interruption import held_interrupt
@@ -81,7 +81,7 @@ class CompiledLoop:
         steps = range(start, start + count)
         self.noise.draw(count)
         chosen = self.batches.block(start, count)
-        adam = [adam_numbers(self.schedule.rate_at(step), step) for step in steps]
+        adam = [RULE.corrections(self.schedule.rate_at(step), step + 1) for step in steps]
         numbers = torch.tensor(adam, dtype=torch.float64)
         own, tables = self.state.flat(), [table for _, table in self.batches.rows.items()]
         return [

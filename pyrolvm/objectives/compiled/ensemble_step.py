@@ -5,8 +5,7 @@ r"""The whole step of all members of an ensemble as one program.
 
 with Adam's memory :math:`a_m` and the random numbers :math:`\epsilon_m`. A member whose loss or
 gradient is not finite keeps its state from there on. All members have taken the same number of
-steps, so that Adam's corrections for its start are two numbers, which are inputs: in the program
-they would be computed again for every few elements of every parameter.
+steps, so that Adam's corrections for its start are two numbers.
 """
 
 from __future__ import annotations
@@ -61,24 +60,14 @@ class EnsembleState:
         ]  # fmt: skip
 
 
-def adam_numbers(rate: float, step: int) -> tuple[float, float]:
-    """Return the size of a step of Adam, and what the root of the mean square is multiplied by.
-
-    Args:
-        rate: Step size.
-        step: Number of the step, from 0.
-    """
-    taken = step + 1
-    return rate / (1 - RULE.beta1**taken), (1 - RULE.beta2**taken) ** -0.5
-
-
 @dataclass(frozen=True)
 class EnsembleStep:
     """Loss, gradients and Adam of all members.
 
-    Its inputs are those of :meth:`EnsembleState.flat`, the two :func:`adam_numbers`, the weights
-    of rates if there are any, random numbers, the tables of the data, and the rows of each member,
-    shape ``(members, N)``, unless all take all. It returns the losses, NaN where a member stops.
+    Its inputs are those of :meth:`EnsembleState.flat`, the two :meth:`AdamRule.corrections`, the
+    weights of rates if there are any, random numbers, the tables of the data, and the rows of each
+    member, shape ``(members, N)``, unless all take all. It returns the losses, NaN where a member
+    stops.
 
     Args:
         member: Loss and gradients of one member: a function of learning and fixed tensors,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from pyro.optim import PyroOptim
@@ -35,7 +36,7 @@ class SharedAdam:
         owners: Sequence[torch.optim.Optimizer],
         rule: AdamRule,
     ) -> None:
-        self.rule = rule
+        self.rule, self.parameters = rule, tuple(parameters)
         self._optim = optim
         self._states = [owner.state[p] for owner, p in zip(owners, parameters, strict=True)]
         self._groups = list({id(g): g for owner in owners for g in owner.param_groups}.values())
@@ -51,18 +52,23 @@ class SharedAdam:
         if not self._counts_in_python:
             for state, step in zip(self._states, steps, strict=True):
                 state["step"] = step
+        self._all_equal = bool((steps == steps[0]).all())
         self._held = [
             (state, key, state[key])
             for state in self._states
             for key in ("exp_avg", "exp_avg_sq", "step")
             if isinstance(state[key], Tensor)
         ]
-        self._first = self._states[0]["step"]
+
+    def serves(self, parameters: Sequence[Tensor]) -> bool:
+        """Whether this is the memory of these parameters, and :meth:`holds`."""
+        same = len(parameters) == len(self.parameters) and all(
+            one is other for one, other in zip(parameters, self.parameters, strict=True)
+        )
+        return same and self.holds()
 
     def holds(self) -> bool:
-        """Whether the optimizer still holds these tensors, and nobody else has counted a step."""
-        if self._counts_in_python and self._states[0]["step"] != self._first:
-            return False
+        """Whether the optimizer still holds these tensors."""
         return all(state.get(key) is tensor for state, key, tensor in self._held)
 
     def rate(self, ahead: int = 0) -> float:
@@ -72,14 +78,22 @@ class SharedAdam:
         group = self._groups[0]
         return group["lr"] * group.get("lrd", 1.0) ** (1 + ahead)
 
+    def corrections(self, ahead: int = 0) -> tuple[Any, Any]:
+        """Return Adam's corrections of the next step, or of one after it, for each parameter."""
+        if self._counts_in_python:
+            taken = self._states[0]["step"]
+        else:
+            counts = self.memory.steps.numpy()
+            taken = float(counts[0]) if self._all_equal else counts.astype(float)
+        return self.rule.corrections(self.rate(ahead), taken + 1 + ahead)
+
     def took(self) -> None:
         """Count a step that was taken."""
         if isinstance(self._optim, FusedOptimizer):
             self._optim.step_count += 1
         elif self._counts_in_python:
-            self._first += 1
             for state in self._states:
-                state["step"] = self._first
+                state["step"] += 1
             for group in self._groups:
                 group["lr"] *= group.get("lrd", 1.0)
 

@@ -10,14 +10,19 @@ from pyrolvm.objectives.compiled.capture import Captured
 from pyrolvm.objectives.compiled.captured_step import CapturedStep, FusedStep
 from pyrolvm.objectives.compiled.compiled_steps import CompiledSteps
 from pyrolvm.objectives.compiled.cost import saves_time
-from pyrolvm.objectives.compiled.optimizers import SharedAdam, shared_adam
+from pyrolvm.objectives.compiled.optimizers import SharedAdam
 from pyrolvm.objectives.fused_optimizer import FusedOptimizer
 
 Backend = Literal["inductor", "graph"]
 
 
 def program_for(
-    captured: Captured, loss: Any, optim: PyroOptim, backend: Backend, num_steps: int | None = None
+    captured: Captured,
+    loss: Any,
+    optim: PyroOptim,
+    adam: SharedAdam | None,
+    backend: Backend,
+    num_steps: int | None = None,
 ) -> tuple[CapturedStep, str]:
     """Return the fastest program for a captured step, and say in words what it is.
 
@@ -25,10 +30,10 @@ def program_for(
         captured: Loss and gradients.
         loss: The objective.
         optim: The user's optimizer, which has taken a step.
+        adam: Its memory; None if it is not Adam.
         backend: ``"inductor"`` compiles, ``"graph"`` runs the graph as it is.
         num_steps: Steps to come: it is compiled where that pays. None compiles in any case.
     """
-    adam = shared_adam(optim, captured.parameters)
     why = ""
     if backend == "inductor":
         program, how = _compiled_program(captured, loss, optim, adam, num_steps)

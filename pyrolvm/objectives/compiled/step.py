@@ -1,6 +1,6 @@
 r"""The whole step as one program: loss, gradients and Adam, once or several times in a row.
 
-.. math:: (\theta, m, v, t; \eta, \beta, x) \mapsto (\mathcal L, \|g\|, \text{terms}), \qquad
+.. math:: (\theta, m, v, t; c, \beta, x) \mapsto (\mathcal L, \|g\|, \text{terms}), \qquad
           \theta, m, v, t \text{ changed in place}
 """
 
@@ -16,6 +16,7 @@ from torch.fx import GraphModule
 from pyrolvm.core.randomness import own_randomness
 from pyrolvm.objectives.compiled.adam import AdamRule, AdamTensors, adam_step
 from pyrolvm.objectives.compiled.capture import Captured
+from pyrolvm.objectives.compiled.cheaper import cheaper
 from pyrolvm.objectives.compiled.graph import tidy
 from pyrolvm.objectives.compiled.tracer import trace
 
@@ -24,9 +25,10 @@ from pyrolvm.objectives.compiled.tracer import trace
 class WholeStep:
     """A captured step with Adam, as a graph on a row of tensors.
 
-    Its inputs are parameters, Adam's tensors, fixed tensors, step sizes of shape ``(U,)``, numbers
-    of shape ``(U, number)``, and the tensors of the call. It returns one tensor of shape
-    ``(U, 2 + term)`` in double precision: loss, norm of the gradient, and terms of each step.
+    Its inputs are parameters, Adam's tensors, fixed tensors, Adam's corrections for each parameter
+    of shape ``(U, 2, parameter)``, numbers of shape ``(U, number)``, and the tensors of the call.
+    It returns one tensor of shape ``(U, 2 + term)`` in double precision: loss, norm of the
+    gradient, and terms of each step.
 
     Args:
         captured: Loss and gradients.
@@ -41,12 +43,12 @@ class WholeStep:
     unroll: int = 1
     chosen: bool = False
 
-    def inputs(self, memory: AdamTensors, rates: Tensor, numbers: Tensor) -> list[Tensor]:
+    def inputs(self, memory: AdamTensors, corrections: Tensor, numbers: Tensor) -> list[Tensor]:
         """All inputs but the tensors of the call; parameters without their gradients' history."""
         captured = self.captured
         own = [tensor.detach() for tensor in (*captured.parameters, *captured.fixed)]
         count = len(captured.parameters)
-        return [*own[:count], *memory.flat(), *own[count:], rates, numbers]
+        return [*own[:count], *memory.flat(), *own[count:], corrections, numbers]
 
     def graph(self, inputs: Sequence[Tensor]) -> GraphModule:
         """Return the program for inputs like these."""
@@ -58,18 +60,20 @@ class WholeStep:
 
     def _run(self, *flat: Tensor) -> tuple[Tensor]:
         captured = self.captured
+        gradients = cheaper(captured.graph)
         count = len(captured.parameters)
         parameters, rest = flat[:count], flat[count:]
         memory, rest = AdamTensors.of_flat(rest[: 2 * count + 1]), rest[2 * count + 1 :]
-        fixed, (rates, numbers, *data) = rest[: len(captured.fixed)], rest[len(captured.fixed) :]
+        fixed, rest = rest[: len(captured.fixed)], rest[len(captured.fixed) :]
+        corrections, numbers, *data = rest
         going = torch.ones((), dtype=torch.bool, device=parameters[0].device)
         found = []
         for place in range(self.unroll):
             batch = [t[data[-1][place]] for t in data[:-1]] if self.chosen else data
             given = numbers[place].unbind() if captured.numbers else ()
-            loss, *values = captured.graph(*parameters, *fixed, *given, *batch)
+            loss, *values = gradients(*parameters, *fixed, *given, *batch)
             going, norm = adam_step(
-                self.rule, rates[place], going, loss, values[:count], parameters, memory
+                self.rule, corrections[place], going, loss, values[:count], parameters, memory
             )
             found.append(torch.stack([v.double() for v in (loss, norm, *values[count:])]))
         return (torch.stack(found),)

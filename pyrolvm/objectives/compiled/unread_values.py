@@ -1,8 +1,9 @@
 """Run Pyro's losses without reading numbers out of tensors, so that a tracer can follow them.
 
 On the way to a loss Pyro turns tensors into numbers, to add them up and to warn of NaN, and leaves
-gradients in the parameters. Inside the context of this file the numbers stay tensors, the warnings
-are silent, and the gradients are collected as tensors that depend on the inputs.
+gradients in the parameters; torch reads the largest of the classes that it marks. Inside the
+context of this file the numbers stay tensors, the warnings are silent, and the gradients are
+collected as tensors that depend on the inputs.
 """
 
 from __future__ import annotations
@@ -16,6 +17,9 @@ from typing import Any
 import pyro
 import torch
 from torch import Tensor
+from torch.nn import functional
+
+_plain_one_hot = functional.one_hot
 
 
 class CollectedGradients:
@@ -60,6 +64,7 @@ def unread_values(parameters: Sequence[Tensor]) -> Iterator[CollectedGradients]:
         for name, stand_in in _STAND_INS.items():
             stack.enter_context(_everywhere_in_pyro(name, stand_in))
         stack.enter_context(_attribute(Tensor, "backward", backward))
+        stack.enter_context(_attribute(functional, "one_hot", _one_hot))
         stack.enter_context(pyro.validation_enabled(False))
         stack.enter_context(warnings.catch_warnings())
         warnings.simplefilter("ignore")
@@ -73,6 +78,14 @@ def _kept(value: Any) -> Any:
     value = value.detach()
     doubles = value.is_floating_point() and value.device.type in ("cpu", "cuda")
     return value.double() if doubles else value
+
+
+def _one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
+    """Mark classes without reading the largest one; one that is too large is still an error."""
+    if num_classes < 1:
+        return _plain_one_hot(tensor, num_classes)
+    zeros = tensor.new_zeros(*tensor.shape, num_classes)
+    return zeros.scatter_(-1, tensor.unsqueeze(-1), 1)
 
 
 def _silent(value: Any, *_: Any, **__: Any) -> Any:

@@ -8,9 +8,10 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
-from pyro.infer import RenyiELBO, Trace_ELBO, TraceGraph_ELBO, TraceMeanField_ELBO
+from pyro.infer import RenyiELBO, Trace_ELBO, TraceEnum_ELBO, TraceGraph_ELBO, TraceMeanField_ELBO
 from pyro.infer.autoguide import AutoMultivariateNormal, AutoNormal
 from torch import nn
+from torch.utils._pytree import tree_map_only
 
 from pyrolvm import guides
 from pyrolvm.core import PyroLVMError
@@ -27,10 +28,13 @@ from pyrolvm.objectives import (
 )
 from pyrolvm.objectives.compiled import CaptureError, capture
 from pyrolvm.objectives.compiled.backend import compiled, has_compiler
+from pyrolvm.objectives.compiled.cheaper import cheaper
 from pyrolvm.objectives.compiled.losses import evaluate, step_numbers
 from pyrolvm.registry import GUIDES, MODELS, make_guide, make_model
+from tests.pairs.collection import PAIRS as OUTSIDE
 
 SAME = 1e-6
+needs_compiler = pytest.mark.skipif(not has_compiler(), reason="there is no C++ compiler")
 PAIRS = {
     "linear-gaussian:2": "semi-amortized:full:8", "cpa-generator:2:6": "full:affine",
     "vae:2:8": "flow:8",
@@ -74,8 +78,7 @@ def require_same(plain_step, loss, model, guide, args, kwargs, same=SAME):
     evaluate(loss, model, guide, args, kwargs)
     captured = capture(model, guide, loss, args, kwargs)
     assert captured.parameters
-    args = tuple(tensor.roll(2, 0) for tensor in args)
-    kwargs = {name: tensor.roll(2, 0) for name, tensor in kwargs.items()}
+    args, kwargs = tree_map_only(torch.Tensor, lambda tensor: tensor.roll(2, 0), (args, kwargs))
     with torch.no_grad():
         for parameter in captured.parameters:
             parameter.add_(0.01 * torch.randn_like(parameter))
@@ -126,22 +129,61 @@ def test_the_graph_is_the_plain_step_of_every_pair_or_is_refused(
         capture(model, guide, Trace_ELBO(), args, kwargs)
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(not has_compiler(), reason="there is no C++ compiler")
-@pytest.mark.parametrize("pair", PAIRS.items(), ids="-".join)
-def test_the_compiled_graph_is_the_captured_one(pair, compiling):
-    model, guide, args, kwargs = pair_and_data(*pair)
+SUMMED_OUT = {name for name, make in OUTSIDE.items() if make().summed_out}
+
+
+@pytest.mark.parametrize("name", sorted(OUTSIDE.keys() - SUMMED_OUT))
+def test_the_graph_is_the_plain_step_of_programs_from_outside(name, plain_step):
+    pair = OUTSIDE[name]()
+    require_same(plain_step, Trace_ELBO(), pair.model, pair.guide, *pair.arguments())
+
+
+@pytest.mark.parametrize(
+    "name", sorted(OUTSIDE.keys() - SUMMED_OUT - {"semi-supervised-unlabelled"})
+)
+@pytest.mark.filterwarnings("ignore:Failed to verify mean field restriction")
+def test_the_graph_is_that_of_rates_in_closed_form_for_programs_from_outside(name, plain_step):
+    pair = OUTSIDE[name]()
+    require_same(plain_step, TraceMeanField_ELBO(), pair.model, pair.guide, *pair.arguments())
+
+
+@pytest.mark.parametrize("name", sorted(SUMMED_OUT))
+def test_programs_that_are_summed_out_are_refused(name):
+    pair = OUTSIDE[name]()
+    args, kwargs = pair.arguments()
+    with pytest.raises(CaptureError, match="TraceEnum_ELBO is not"):
+        capture(pair.model, pair.guide, TraceEnum_ELBO(), args, kwargs)
+
+
+def require_same_compiled(model, guide, args, kwargs):
+    """Compile, then compare with the captured graph on the same random numbers."""
     evaluate(Trace_ELBO(), model, guide, args, kwargs)
     captured = capture(model, guide, Trace_ELBO(), args, kwargs)
     own = [tensor.detach() for tensor in (*captured.parameters, *captured.fixed)]
     inputs = [*own, *captured.call.tensors(args, kwargs)]
     torch.manual_seed(3)
     found = captured(args, kwargs)
-    torch.manual_seed(3)
-    loss, *gradients = compiled(captured.graph, inputs)(list(inputs))
-    torch.testing.assert_close(loss, found.loss, rtol=SAME, atol=0)
-    for mine, plain in zip(gradients, found.gradients, strict=True):
-        assert (mine - plain).abs().max() <= 5 * SAME * plain.abs().max()
+    for graph in (captured.graph, cheaper(captured.graph)):
+        torch.manual_seed(3)
+        loss, *gradients = compiled(graph, inputs)(list(inputs))
+        torch.testing.assert_close(loss, found.loss, rtol=SAME, atol=0)
+        for mine, plain in zip(gradients, found.gradients, strict=True):
+            assert (mine - plain).abs().max() <= 5 * SAME * plain.abs().max()
+
+
+@pytest.mark.slow
+@needs_compiler
+@pytest.mark.parametrize("pair", PAIRS.items(), ids="-".join)
+def test_the_compiled_graph_is_the_captured_one(pair, compiling):
+    require_same_compiled(*pair_and_data(*pair))
+
+
+@pytest.mark.slow
+@needs_compiler
+@pytest.mark.parametrize("name", sorted(OUTSIDE.keys() - SUMMED_OUT))
+def test_the_compiled_graph_is_the_captured_one_of_programs_from_outside(name, compiling):
+    pair = OUTSIDE[name]()
+    require_same_compiled(pair.model, pair.guide, *pair.arguments())
 
 
 OBJECTIVES = {

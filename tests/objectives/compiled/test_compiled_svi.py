@@ -272,12 +272,24 @@ def test_measuring_between_steps_needs_no_new_capture():
     assert svi._programs[0].ready((x,), {}) is not None
 
 
-def test_batches_of_two_sizes_take_turns_without_new_captures():
-    small, large = same_batches(1, 4)[0], same_batches(1, 6)[0]
-    batches = [small, small, large, large] * 4
-    captured = trained(graph_svi, "fused", batches)
+BATCHES_OF_TWO_SIZES = [*same_batches(2, 4), *same_batches(2, 6)] * 4
+
+
+@pytest.mark.parametrize("optim", OPTIMIZERS)
+def test_batches_of_two_sizes_take_turns_without_new_captures(optim):
+    captured = trained(graph_svi, optim, BATCHES_OF_TWO_SIZES)
     assert captured[0]._captures == 2
-    require_same(captured, trained(SVI, "fused", batches))
+    require_same(captured, trained(SVI, optim, BATCHES_OF_TWO_SIZES))
+
+
+@pytest.mark.slow
+@needs_compiler
+@pytest.mark.parametrize("optim", ["adam", "fused", "clipped"])
+def test_programs_of_two_sizes_share_the_memory_of_the_optimizer(optim, compiling):
+    compiled = trained(compiled_svi, optim, BATCHES_OF_TWO_SIZES)
+    assert compiled[0]._captures == 2
+    assert compiled[0].how == "the whole step is compiled"
+    require_same(compiled, trained(SVI, optim, BATCHES_OF_TWO_SIZES))
 
 
 def branching(x):
