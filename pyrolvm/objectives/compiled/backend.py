@@ -49,12 +49,16 @@ def is_cached(graph: GraphModule, inputs: Sequence[Tensor]) -> bool:
     return _path(graph, inputs).exists()
 
 
-def compiled(graph: GraphModule, inputs: Sequence[Tensor]) -> Program:
+def compiled(
+    graph: GraphModule, inputs: Sequence[Tensor], whole: Callable[[], GraphModule] | None = None
+) -> Program:
     """Return machine code for a graph, from disk if it was compiled before.
 
     Args:
         graph: Takes tensors in a row, and may change them in place.
         inputs: Tensors of the shapes that it takes; they are not changed.
+        whole: Makes the graph that is compiled, where it is a longer one that ``graph`` and the
+            shapes of the inputs tell from all others; None for ``graph`` itself.
 
     Returns:
         Takes a list of tensors and gives a list.
@@ -66,7 +70,7 @@ def compiled(graph: GraphModule, inputs: Sequence[Tensor]) -> Program:
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{path}.lock"):
         if not path.exists():
-            _compile(graph, inputs, path)
+            _compile(graph if whole is None else whole(), inputs, path)
     return _load(path, inputs)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -55,7 +56,8 @@ class CompiledSteps(CapturedStep):
         self._inputs = whole.inputs(adam.memory, self._corrections, self._numbers)
         self._kinds = [(tensor.shape, tensor.dtype, tensor.device) for tensor in data]
         self._examples = [*self._inputs, *data]
-        self._graph = whole.graph(self._examples)
+        self._whole = whole
+        self._graph = replace(whole, unroll=1).graph(self._examples)
 
     def pays(self, num_steps: int) -> bool:
         """Whether compiling takes less time than so many steps save; on disk it is for nothing."""
@@ -70,7 +72,9 @@ class CompiledSteps(CapturedStep):
         Raises:
             RuntimeError: If the compiler fails.
         """
-        self._run = compiled(self._graph, self._examples)
+        whole, examples = self._whole, self._examples
+        unrolled = (lambda: whole.graph(examples)) if self.unroll > 1 else None
+        self._run = compiled(self._graph, examples, unrolled)
         del self._graph, self._examples
 
     def ready(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[Tensor] | None:
