@@ -29,6 +29,7 @@ from torch import Tensor
 
 from pyrolvm.core import FactorisationError, Guide, IncompatiblePairError, SiteError
 from pyrolvm.core.sites import delta_within
+from pyrolvm.core.tracing import Unconditioned
 
 
 def forward_kl(
@@ -61,7 +62,7 @@ def forward_kl(
             "parameters for its own rows only. Use an amortized guide."
         )
     with torch.no_grad():
-        simulated = poutine.trace(poutine.uncondition(model)).get_trace(*args, **kwargs)
+        simulated = poutine.trace(Unconditioned()(model)).get_trace(*args, **kwargs)
     latents = {name: site for name, site in _samples(simulated) if not _was_observed(site)}
     observed = {name: site for name, site in _samples(simulated) if _was_observed(site)}
     _refuse_global(latents, observed)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map_only
 
 from pyrolvm.objectives import forward_kl
 
@@ -27,7 +27,14 @@ def loss_of(objective: str, num_particles: int) -> Loss | None:
     if one is None or num_particles == 1:
         return one
 
-    def loss(*args: Any, **kwargs: Any) -> Tensor:
-        return torch.stack([one(*args, **kwargs) for _ in range(num_particles)]).mean(0)
+    def loss(model: Any, guide: Any, *args: Any, **kwargs: Any) -> Tensor:
+        args, kwargs = tree_map_only(
+            Tensor, lambda rows: _repeated(rows, num_particles), (args, kwargs)
+        )
+        return one(model, guide, *args, **kwargs) / num_particles
 
     return loss
+
+
+def _repeated(rows: Tensor, times: int) -> Tensor:
+    return rows.repeat(times, *[1] * (rows.dim() - 1))

@@ -69,9 +69,16 @@ def test_the_mean_field_gap_of_a_linear_model_is_the_closed_form(tiny):
 
 
 def test_a_loss_is_averaged_over_particles(monkeypatch):
-    draws = iter([torch.tensor(1.0), torch.tensor(3.0)])
-    monkeypatch.setitem(OBJECTIVES, "made-up", lambda *args: next(draws))
-    assert loss_of("made-up", 2)(None, None).item() == 2.0
+    """Every particle has rows of its own, all in one call."""
+    sizes = []
+
+    def total(_model, _guide, x):
+        sizes.append(len(x))
+        return x.sum()
+
+    monkeypatch.setitem(OBJECTIVES, "made-up", total)
+    assert loss_of("made-up", 3)(None, None, torch.tensor([[1.0], [2.0]])).item() == 3.0
+    assert sizes == [6]
 
 
 def test_forward_kl_trains_an_encoder_too(tiny):

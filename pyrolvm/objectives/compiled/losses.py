@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from pyro.infer import ELBO, RenyiELBO, Trace_ELBO, TraceMeanField_ELBO
+from pyro.infer import ELBO, RenyiELBO, Trace_ELBO, TraceEnum_ELBO, TraceMeanField_ELBO
 from torch import Tensor
 
 from pyrolvm.objectives.compiled.errors import CaptureError
@@ -15,7 +15,7 @@ from pyrolvm.objectives.compiled.unread_values import unread_values
 from pyrolvm.objectives.layerwise_elbo import LayerwiseELBO
 from pyrolvm.objectives.particle_objective import ParticleObjective
 
-KNOWN_ELBOS = (Trace_ELBO, TraceMeanField_ELBO, RenyiELBO, LayerwiseELBO)
+KNOWN_ELBOS = (Trace_ELBO, TraceMeanField_ELBO, TraceEnum_ELBO, RenyiELBO, LayerwiseELBO)
 """Objectives of Pyro's kind whose step is a function of tensors; their subclasses need not be."""
 
 
@@ -74,10 +74,11 @@ def step_values(
     with unread_values(parameters) as collected:
         if isinstance(loss, LayerwiseELBO):
             value, terms = loss.weighted_step(numbers, model, guide, *args, **kwargs)
-        elif isinstance(loss, ELBO):
+        elif isinstance(loss, ELBO) and not isinstance(loss, TraceEnum_ELBO):
             value = loss.loss_and_grads(model, guide, *args, **kwargs)  # type: ignore[attr-defined]
         else:
-            value = loss(model, guide, *args, **kwargs)
+            function = loss.differentiable_loss if isinstance(loss, TraceEnum_ELBO) else loss
+            value = function(model, guide, *args, **kwargs)
             if value.requires_grad:
                 collected.add(value)
         return StepValues(_plain(value), collected.gradients, terms)

@@ -1,9 +1,10 @@
 """Run Pyro's losses without reading numbers out of tensors, so that a tracer can follow them.
 
 On the way to a loss Pyro turns tensors into numbers, to add them up and to warn of NaN, and leaves
-gradients in the parameters; torch reads the largest of the classes that it marks. Inside the
-context of this file the numbers stay tensors, the warnings are silent, and the gradients are
-collected as tensors that depend on the inputs.
+gradients in the parameters; where it sums over enumerated sites it looks for zeros, and torch
+reads the largest of the classes that it marks. Inside the context of this file the numbers stay
+tensors, the warnings are silent, and the gradients are collected as tensors that depend on the
+inputs.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import pyro
@@ -65,6 +67,8 @@ def unread_values(parameters: Sequence[Tensor]) -> Iterator[CollectedGradients]:
             stack.enter_context(_everywhere_in_pyro(name, stand_in))
         stack.enter_context(_attribute(Tensor, "backward", backward))
         stack.enter_context(_attribute(functional, "one_hot", _one_hot))
+        stack.enter_context(_attribute(Tensor, "masked_select", _with_zeros_elsewhere))
+        stack.enter_context(_attribute(pyro.infer.util, "torch", _TorchWhileTracing()))
         stack.enter_context(pyro.validation_enabled(False))
         stack.enter_context(warnings.catch_warnings())
         warnings.simplefilter("ignore")
@@ -86,6 +90,20 @@ def _one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
         return _plain_one_hot(tensor, num_classes)
     zeros = tensor.new_zeros(*tensor.shape, num_classes)
     return zeros.scatter_(-1, tensor.unsqueeze(-1), 1)
+
+
+def _with_zeros_elsewhere(tensor: Tensor, mask: Tensor) -> Tensor:
+    """What is selected, where it stands: it adds up to the same."""
+    return torch.where(mask, tensor, 0)
+
+
+class _TorchWhileTracing:
+    """``torch`` as Pyro's sums over enumerated sites see it: they select without looking first."""
+
+    _C = SimpleNamespace(_get_tracing_state=lambda: True)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(torch, name)
 
 
 def _silent(value: Any, *_: Any, **__: Any) -> Any:
@@ -110,9 +128,12 @@ def _everywhere_in_pyro(name: str, stand_in: Callable[..., Any]) -> Iterator[Non
 
 @contextmanager
 def _attribute(owner: Any, name: str, value: Any) -> Iterator[None]:
-    before = vars(owner)[name]
+    is_own, before = name in vars(owner), getattr(owner, name)
     setattr(owner, name, value)
     try:
         yield
     finally:
-        setattr(owner, name, before)
+        if is_own:
+            setattr(owner, name, before)
+        else:
+            delattr(owner, name)
