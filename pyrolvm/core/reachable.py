@@ -69,7 +69,7 @@ def _held_by(item: Any) -> Iterator[Any]:
     elif isinstance(item, functools.partial):
         yield from (item.func, *item.args, *item.keywords.values())
     elif isinstance(item, FunctionType):
-        if not _is_of_library(item.__module__):
+        if not is_of_library(item.__module__):
             yield from _held_by_function(item)
     elif isinstance(item, (list, tuple)):
         yield from filter(_is_plain, item)
@@ -111,8 +111,9 @@ def _is_program_object(item: Any) -> bool:
     if isinstance(item, (type, ModuleType)) or not hasattr(item, "__dict__"):
         return False
     home = type(item).__module__
-    return home.startswith("pyro.poutine") or not _is_of_library(home)
+    return home.startswith("pyro.poutine") or not is_of_library(home)
 
 
-def _is_of_library(module: str | None) -> bool:
+def is_of_library(module: str | None) -> bool:
+    """Whether a module is torch's, Pyro's, Python's own, or of another library of this kind."""
     return module is not None and module.split(".")[0] in _LIBRARIES - {"__main__"}

@@ -69,7 +69,8 @@ def _attributes(work: Measuring, effort: str) -> dict[str, Any]:
     densities = work.score.densities
     latents = [name for name in densities.global_sites if name in densities.prior]
     names = latents or list(densities.global_sites)
-    size = f"{work.rows.num_rows} rows"
+    number = work.rows.num_rows
+    size = f"{number} row{'s' if number > 1 else ''}"
     outside = f" as one datum: {', '.join(names)} outside the plate 'data'" if names else ""
     return {
         "model": describe(work.model),

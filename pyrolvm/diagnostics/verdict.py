@@ -163,6 +163,7 @@ def _defects(wrong: Sequence[Finding]) -> tuple[Defect, ...]:
         named = [f for f in named if f.diagnostic != "calibration"]
     if any(f.defect == "misses a mode" for f in named):  # which shifts and narrows
         named = [f for f in named if f.defect == "misses a mode" or f.diagnostic == "moments"]
+    named.sort(key=lambda f: f.diagnostic not in DECISIVE)
     return tuple(dict.fromkeys(f.defect for f in named if f.defect))
 
 

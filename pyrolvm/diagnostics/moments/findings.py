@@ -62,8 +62,11 @@ def _denial(question: Question, size: Tensor) -> Finding:
     """No error beyond chance and threshold, or draws too few to see one."""
     value, error = (each.flatten() for each in question.figure)
     worst = _worst(size, size > -torch.inf)
-    smallest = critical_value(size.numel() * question.comparisons) * error.nanmedian().item()
-    is_known = bool((size > -torch.inf).any()) and smallest <= question.threshold.resolution
+    critical = critical_value(size.numel() * question.comparisons)
+    resolution = question.threshold.resolution
+    is_fine = critical * error.nanmedian().item() <= resolution
+    is_below = bool((size.flatten() + critical * error.nan_to_num(nan=torch.inf) <= 0).all())
+    is_known = bool((size > -torch.inf).any()) and (is_fine or is_below)
     shown = value[worst].item() if question.side else abs(value[worst].item())
     figure = question.show(shown, error[worst].item())
     if is_known:

@@ -12,7 +12,7 @@ import shutil
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -64,14 +64,17 @@ def compiled(
         Takes a list of tensors and gives a list.
 
     Raises:
-        RuntimeError: If the compiler fails.
+        RuntimeError: If the compiler fails, or what it made cannot be loaded.
     """
     path = _path(graph, inputs)
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{path}.lock"):
-        if not path.exists():
-            _compile(graph if whole is None else whole(), inputs, path)
-    return _load(path, inputs)
+        if path.exists():
+            with suppress(RuntimeError, OSError):
+                return _load(path, inputs)
+            path.unlink()  # what was written is damaged
+        _compile(graph if whole is None else whole(), inputs, path)
+        return _load(path, inputs)
 
 
 def as_cuda_graph(graph: GraphModule, inputs: Sequence[Tensor]) -> Program:

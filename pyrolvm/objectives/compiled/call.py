@@ -13,19 +13,42 @@ from torch.utils import _pytree as pytree
 
 @dataclass(frozen=True)
 class TensorKind:
-    """What a compiled program knows of a tensor beforehand."""
+    """What a compiled program knows of a tensor beforehand.
+
+    Args:
+        shape: Its shape.
+        dtype: Its type.
+        device: Where it is.
+        strides: Of a tensor that is not contiguous, whose random numbers may come in another
+            order; None for one that is.
+    """
 
     shape: torch.Size
     dtype: torch.dtype
     device: torch.device
+    strides: tuple[int, ...] | None = None
 
     @classmethod
     def of(cls, tensor: Tensor) -> TensorKind:
         """Read it off a tensor."""
-        return cls(tensor.shape, tensor.dtype, tensor.device)
+        is_dense = tensor.layout is not torch.strided or tensor.is_contiguous()
+        strides = None if is_dense else tensor.stride()
+        return cls(tensor.shape, tensor.dtype, tensor.device, strides)
+
+    def fits(self, value: Any) -> bool:
+        """Whether something is a tensor of this kind, strided and without a gradient."""
+        return (
+            type(value) is Tensor
+            and value.layout is torch.strided
+            and value.shape == self.shape
+            and value.dtype is self.dtype
+            and value.device == self.device
+            and not value.requires_grad
+            and (None if value.is_contiguous() else value.stride()) == self.strides
+        )
 
     def example(self) -> Tensor:
-        """Return a tensor of this kind."""
+        """Return a contiguous tensor of this shape and type."""
         return torch.zeros(self.shape, dtype=self.dtype, device=self.device)
 
 
@@ -44,7 +67,6 @@ class Call:
         self._places = [place for place, leaf in enumerate(leaves) if isinstance(leaf, Tensor)]
         self._others = sorted(set(range(len(leaves))) - set(self._places))
         self.kinds = [TensorKind.of(leaves[place]) for place in self._places]
-        self._known = [(kind.shape, kind.dtype, kind.device) for kind in self.kinds]
 
     def tensors(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[Tensor] | None:
         """Return the tensors of another call, contiguous, or None if it has another form."""
@@ -57,18 +79,12 @@ class Call:
             if not all(_same(self._leaves[place], leaves[place]) for place in self._others):
                 return None
             found = [leaves[place] for place in self._places]
-        if len(found) != len(self._known):
+        if len(found) != len(self.kinds):
             return None
-        for value, (shape, dtype, device) in zip(found, self._known, strict=True):
-            if (
-                type(value) is not Tensor
-                or value.shape != shape
-                or value.dtype is not dtype
-                or value.device != device
-                or value.requires_grad
-            ):
+        for value, kind in zip(found, self.kinds, strict=True):
+            if not kind.fits(value):
                 return None
-        return [value if value.is_contiguous() else value.contiguous() for value in found]
+        return [value.contiguous() for value in found]
 
     def rebuilt(self, tensors: Sequence[Tensor]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Return arguments of this form that hold given tensors."""

@@ -12,6 +12,7 @@ differ, the step is not one fixed program and is refused.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,11 +23,13 @@ from pyro import poutine
 from pyro.infer import ELBO
 from torch import Tensor
 from torch.fx import GraphModule
+from torch.utils._pytree import tree_leaves
 
 from pyrolvm.core.randomness import own_randomness
 from pyrolvm.objectives.compiled.call import Call
 from pyrolvm.objectives.compiled.errors import CaptureError
 from pyrolvm.objectives.compiled.graph import difference, refuse_writes, tidy
+from pyrolvm.objectives.compiled.guard import has_hooks
 from pyrolvm.objectives.compiled.losses import (
     KNOWN_ELBOS,
     StepValues,
@@ -38,6 +41,9 @@ from pyrolvm.objectives.compiled.losses import (
 from pyrolvm.objectives.compiled.state import ProgramState
 from pyrolvm.objectives.compiled.tracer import trace
 from pyrolvm.objectives.compiled.trial import nudged, unchanged
+
+_ONE_AT_A_TIME = threading.RLock()
+"""Captures put stand-ins in Pyro's functions, one after another."""
 
 
 @dataclass(frozen=True)
@@ -110,11 +116,12 @@ def capture(
     kwargs = dict(kwargs or {})
     _refuse_objective(loss)
     programs = [model, guide] if isinstance(loss, ELBO) else [model, guide, loss]
-    state = ProgramState(*programs, settings=loss)
+    objects = [leaf for leaf in tree_leaves((args, kwargs)) if not isinstance(leaf, Tensor)]
+    state = ProgramState(*programs, *objects, settings=loss)
     hooked = state.hooked()
     if hooked is not None:
         raise CaptureError(f"{type(hooked).__name__} has hooks")
-    with own_randomness(), unchanged(state), pyro.validation_enabled(False):
+    with _ONE_AT_A_TIME, own_randomness(), unchanged(state), pyro.validation_enabled(False):
         with poutine.trace(param_only=True) as met, poutine.block(hide_types=["sample"]):
             evaluate(loss, model, guide, args, kwargs)
         learning = _learning(met.trace, parameters)
@@ -147,7 +154,7 @@ def _learning(trace: poutine.Trace, parameters: Sequence[Tensor] | None) -> list
     learning = [p for p in met.values() if p.requires_grad]
     if not learning:
         raise CaptureError("nothing learns")
-    if any(p._backward_hooks or p._post_accumulate_grad_hooks for p in learning):
+    if any(map(has_hooks, learning)):
         raise CaptureError("a parameter has hooks")
     return learning
 

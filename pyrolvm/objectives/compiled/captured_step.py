@@ -70,13 +70,21 @@ class CapturedStep:
     def step(self, tensors: list[Tensor]) -> float:
         """Take a step; returns the loss in nats, summed over data."""
         loss, gradients, terms = self._evaluate(tensors)
-        value = loss.item()
-        if not math.isfinite(value):
+        value, norm = self._loss_and_norm(loss, gradients)
+        if not (math.isfinite(value) and math.isfinite(norm)):
             self._refuse(value, gradients)
             return value
         self._update(gradients)
         self._note(value, terms)
         return value
+
+    def _loss_and_norm(self, loss: Tensor, gradients: list[Tensor]) -> tuple[float, float]:
+        """The loss, and the sum of the gradients' norms; 0 where the optimizer checks these."""
+        if isinstance(self.optim, FusedOptimizer) or not gradients:
+            return loss.item(), 0.0
+        norms = torch._foreach_norm(gradients)
+        value, *sizes = torch.stack([loss.reshape(()), *norms]).tolist()
+        return value, sum(sizes)
 
     def _update(self, gradients: list[Tensor]) -> None:
         parameters = self.captured.parameters

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from pyrolvm.core.randomness import own_randomness
 from pyrolvm.objectives.compiled.backend import Program, compiled, is_cached
+from pyrolvm.objectives.compiled.call import TensorKind
 from pyrolvm.objectives.compiled.capture import Captured
 from pyrolvm.objectives.compiled.captured_step import CapturedStep, zeros
 from pyrolvm.objectives.compiled.cost import saves_time
@@ -52,9 +53,10 @@ class CompiledSteps(CapturedStep):
         if data is None:
             data = [kind.example() for kind in captured.call.kinds]
         data = [*data, *([] if chosen is None else [chosen])]
+        self._kinds = [TensorKind.of(tensor) for tensor in data]
+        data = [tensor.contiguous() for tensor in data]
         whole = WholeStep(captured, adam.rule, unroll, chosen is not None)
         self._inputs = whole.inputs(adam.memory, self._corrections, self._numbers)
-        self._kinds = [(tensor.shape, tensor.dtype, tensor.device) for tensor in data]
         self._examples = [*self._inputs, *data]
         self._whole = whole
         self._graph = replace(whole, unroll=1).graph(self._examples)
@@ -101,13 +103,7 @@ class CompiledSteps(CapturedStep):
         given = [*data, *([] if chosen is None else [chosen])]
         return (
             len(given) == len(self._kinds)
-            and all(
-                type(tensor) is Tensor
-                and (tensor.shape, tensor.dtype, tensor.device) == kind
-                and tensor.is_contiguous()
-                and not tensor.requires_grad
-                for tensor, kind in zip(given, self._kinds, strict=True)
-            )
+            and all(kind.fits(tensor) for tensor, kind in zip(given, self._kinds, strict=True))
             and self.adam.holds()
             and self.is_current
         )
@@ -125,7 +121,8 @@ class CompiledSteps(CapturedStep):
             self._fill_corrections(place)
             self._fill_numbers(place)
         start = _random_state(self._inputs[0].device)
-        given = [*data, *([] if chosen is None else [chosen])]
+        data = [tensor.contiguous() for tensor in data]
+        given = [*data, *([] if chosen is None else [chosen.contiguous()])]
         losses: list[float] = []
         for value, norm, *terms in self._run([*self._inputs, *given])[0].tolist():
             if not (math.isfinite(value) and math.isfinite(norm)):

@@ -8,6 +8,7 @@ Where a step is not one fixed program, or the program does not agree, all steps 
 from __future__ import annotations
 
 import math
+import operator
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -41,8 +42,10 @@ class CompiledSVI(SVI):  # type: ignore[misc]
     """A drop-in for ``pyro.infer.SVI``: the same steps from the same random numbers, faster.
 
     A call of another shape, type or device, a module that is switched between training and
-    evaluation, a parameter that is frozen, set free or replaced, or a plain value that the
-    programs hold and that has changed: each leads to a new capture.
+    evaluation, a parameter that is frozen, set free or replaced, or anything else that the code of
+    the programs looks up and that has changed: each leads to a new capture. After the first two
+    steps data are not held against the support of their distributions, and a step whose loss or
+    gradient is not finite is left out with a warning.
 
     Args:
         model: A Pyro program.
@@ -103,6 +106,23 @@ class CompiledSVI(SVI):  # type: ignore[misc]
         self._adam: SharedAdam | None = None
         self._captures = 0
         self._steps = 0
+        self._parts = self._own_parts()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave programs behind: a copy captures its own."""
+        return self.__dict__ | {"_programs": [], "_unrolled": None, "_adam": None}
+
+    def _own_parts(self) -> tuple[Any, ...]:
+        return self.model, self.guide, self.optim, self.loss_and_grads
+
+    def _heed_replacements(self) -> None:
+        """Let go of all programs where the user has put in another model, guide or optimizer."""
+        parts = self._own_parts()
+        if all(map(operator.is_, parts, self._parts)):
+            return
+        if parts[-1] is not self._parts[-1]:
+            self._stay_plain("its loss was replaced; make a new CompiledSVI for it")
+        self._programs, self._unrolled, self._adam, self._parts = [], None, None, parts
 
     def step(self, *args: Any, **kwargs: Any) -> float:
         """Take a gradient step; returns the loss in nats, summed over data.
@@ -111,11 +131,12 @@ class CompiledSVI(SVI):  # type: ignore[misc]
             *args: What model and guide take.
             **kwargs: Likewise.
         """
+        self._heed_replacements()
         for program in self._programs:
             tensors = program.ready(args, kwargs)
             if tensors is not None:
                 return program.step(tensors)
-        if self.reason is None and self._steps:
+        if self.reason is None and self._steps and torch.is_grad_enabled():
             return self._captured_step(args, kwargs)
         self._steps += 1
         return super().step(*args, **kwargs)
@@ -131,6 +152,7 @@ class CompiledSVI(SVI):  # type: ignore[misc]
             The losses in nats, summed over data; fewer than ``unroll`` if one is not finite: that
             step and those after it have not been taken.
         """
+        self._heed_replacements()
         unrolled = self._unrolled_for(args, chosen)
         if unrolled is not None:
             return unrolled.steps(args, chosen)
@@ -192,6 +214,9 @@ class CompiledSVI(SVI):  # type: ignore[misc]
         except CaptureError as error:
             self._stay_plain(str(error))
             return super().step(*args, **kwargs)
+        except Exception as error:  # if the program is at fault, the plain step says so, too
+            self._stay_plain(f"it cannot be tried without gradients: {_in_a_line(error)}")
+            return super().step(*args, **kwargs)
         loss, difference = self._compared_step(captured, values, args, kwargs)
         if difference is not None:
             self._stay_plain(difference)
@@ -237,8 +262,9 @@ class CompiledSVI(SVI):  # type: ignore[misc]
         self._programs.append(program)
 
     def _compiler_failed(self, error: Exception) -> None:
-        reason = (str(error).strip() or repr(error)).splitlines()[0]
-        self._warn(f"CompiledSVI runs the captured graph, for compiling it failed: {reason}")
+        self._warn(
+            f"CompiledSVI runs the captured graph, for compiling it failed: {_in_a_line(error)}"
+        )
         self.backend = "graph"
 
     def _stay_plain(self, reason: str) -> None:
@@ -258,11 +284,17 @@ def _difference(captured: Captured, values: StepValues, loss: float) -> str | No
     if not abs(values.loss.item() - loss) <= TOLERANCE * abs(loss):
         return f"the captured loss is {values.loss.item():.6g}, but the plain one {loss:.6g}"
     for parameter, gradient in zip(captured.parameters, values.gradients, strict=True):
+        if not parameter.numel():
+            continue
         plain = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
         assert gradient is not None
         if not (gradient - plain).abs().max() <= TOLERANCE * plain.abs().max() + 1e-8:
             return f"the captured gradient of shape {tuple(gradient.shape)} is another one"
     return None
+
+
+def _in_a_line(error: Exception) -> str:
+    return (str(error).strip() or repr(error)).splitlines()[0]
 
 
 def _name(program: Any) -> str:

@@ -22,6 +22,7 @@ from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pyrolvm.objectives.compiled.errors import CaptureError
+from pyrolvm.objectives.compiled.unread_values import in_this_thread
 
 READERS = ("numpy", "tolist", "__array__", "__dlpack__")
 """Ways to read a tensor that pass by its operations."""
@@ -156,7 +157,7 @@ def _readers_watched(recorder: _Recorder) -> Iterator[None]:
     own = {name for name in READERS if name in vars(Tensor)}
     try:
         for name in READERS:
-            setattr(Tensor, name, watched(name))
+            setattr(Tensor, name, in_this_thread(watched(name), before[name]))
         yield
     finally:
         for name in READERS:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -40,11 +39,6 @@ def _other_random_states() -> tuple[Any, ...]:
     return random.getstate(), kind, np.asarray(numbers).tobytes(), tuple(rest)
 
 
-def _differ(one: Any, other: Any) -> bool:
-    both_nan = isinstance(one, float) and math.isnan(one) and math.isnan(other)
-    return bool(one != other) and not both_nan
-
-
 @contextmanager
 def unchanged(state: ProgramState) -> Iterator[None]:
     """Refuse programs that change something when they run; tensors are put back.
@@ -53,18 +47,19 @@ def unchanged(state: ProgramState) -> Iterator[None]:
         CaptureError: Naming what has changed.
     """
     tensors = [(tensor, tensor.detach().clone()) for tensor in state.tensors()]
-    plain = [(holder, key, holder.get(key)) for holder, key in state.plain_places()]
+    places = state.places()
     drawn = _other_random_states()
     changed: list[str] = []
     try:
         yield
         if _other_random_states() != drawn:
             changed.append("it draws random numbers from Python or NumPy")
-        for holder, key, value in plain:
-            now = holder.get(key)
-            if type(now) is not type(value) or _differ(now, value):
-                changed.append(f"a run changes {key!r} from {value!r} to {now!r}")
+        state.rebound |= places.rebound()
+        found = places.change()
+        if found is not None:
+            changed.append(f"a run changes what it depends on: {found}")
     finally:
+        places.restore()
         with torch.no_grad():
             for tensor, value in tensors:
                 if not torch.equal(tensor, value) and not tensor.isnan().any():

@@ -10,6 +10,7 @@ inputs.
 from __future__ import annotations
 
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -100,10 +101,15 @@ def _with_zeros_elsewhere(tensor: Tensor, mask: Tensor) -> Tensor:
 class _TorchWhileTracing:
     """``torch`` as Pyro's sums over enumerated sites see it: they select without looking first."""
 
-    _C = SimpleNamespace(_get_tracing_state=lambda: True)
+    def __init__(self) -> None:
+        self._thread = threading.get_ident()
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(torch, name)
+        is_here = threading.get_ident() == self._thread
+        return _TRACING if name == "_C" and is_here else getattr(torch, name)
+
+
+_TRACING = SimpleNamespace(_get_tracing_state=lambda: True)
 
 
 def _silent(value: Any, *_: Any, **__: Any) -> Any:
@@ -115,6 +121,16 @@ _STAND_INS: dict[str, Callable[..., Any]] = {
     "warn_if_nan": _silent,
     "warn_if_inf": _silent,
 }
+
+
+def in_this_thread(stand_in: Callable[..., Any], plain: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function that is the stand-in here, and the plain one in other threads."""
+    here = threading.get_ident()
+
+    def chosen(*args: Any, **kwargs: Any) -> Any:
+        return (stand_in if threading.get_ident() == here else plain)(*args, **kwargs)
+
+    return chosen
 
 
 @contextmanager
@@ -129,7 +145,7 @@ def _everywhere_in_pyro(name: str, stand_in: Callable[..., Any]) -> Iterator[Non
 @contextmanager
 def _attribute(owner: Any, name: str, value: Any) -> Iterator[None]:
     is_own, before = name in vars(owner), getattr(owner, name)
-    setattr(owner, name, value)
+    setattr(owner, name, in_this_thread(value, before) if callable(value) else value)
     try:
         yield
     finally:

@@ -83,6 +83,7 @@ def pair_and_data(model_spec, guide_spec):
 
 def require_same(plain_step, loss, model, guide, args, kwargs, same=SAME):
     """Capture, then compare on other data, other parameters and other random numbers."""
+    args, kwargs = tree_map_only(torch.Tensor, torch.Tensor.contiguous, (args, kwargs))
     evaluate(loss, model, guide, args, kwargs)
     captured = capture(model, guide, loss, args, kwargs)
     assert captured.parameters
@@ -208,8 +209,10 @@ def require_same_compiled(loss, model, guide, args, kwargs):
         torch.manual_seed(3)
         value, *gradients = compiled(graph, inputs)(list(inputs))
         torch.testing.assert_close(value, found.loss, rtol=SAME, atol=0)
+        largest = max(plain.abs().max() for plain in found.gradients)
         for mine, plain in zip(gradients, found.gradients, strict=True):
-            assert (mine - plain).abs().max() <= 5 * SAME * plain.abs().max()
+            rounding = 4 * torch.finfo(plain.dtype).eps * largest
+            assert (mine - plain).abs().max() <= 5 * SAME * plain.abs().max() + rounding
 
 
 @pytest.mark.slow
@@ -223,8 +226,14 @@ def test_the_compiled_graph_is_the_captured_one(pair, compiling):
 @needs_compiler
 @pytest.mark.parametrize("name", OUTSIDE)
 def test_the_compiled_graph_is_the_captured_one_of_programs_from_outside(name, compiling):
-    pair = OUTSIDE[name]()
-    require_same_compiled(loss_of(pair), pair.model, pair.guide, *pair.arguments())
+    before = torch.get_default_dtype()
+    try:
+        if name == "variational-gp":  # whose Cholesky factor amplifies rounding
+            torch.set_default_dtype(torch.float64)
+        pair = OUTSIDE[name]()
+        require_same_compiled(loss_of(pair), pair.model, pair.guide, *pair.arguments())
+    finally:
+        torch.set_default_dtype(before)
 
 
 OBJECTIVES = {
@@ -347,7 +356,7 @@ def decoder(x):
     ("how", "reason"),
     {
         "branch": "values of tensors", "list": "tolist", "array": "numpy",
-        "python": "random numbers from Python", "counter": "'calls' from 0 to",
+        "python": "random numbers from Python", "counter": "'calls' was 0 and is",
         "rows": "values of tensors", "norm": "running statistics", "hook": "Linear has hooks",
     }.items(),
 )  # fmt: skip
