@@ -36,7 +36,7 @@ class Places:
         walk = Walk(programs, settings, left_out)
         self._of_library = walk.of_library
         self.tensors = walk.tensors
-        self._entries = [_Entries(holder, keys) for holder, keys in walk.holders.values()]
+        self._entries = [_Entries(holder, list(keys)) for holder, keys in walk.holders.values()]
         self._looks = [(entries.get, entries.holder) for entries in self._entries]
         self._values = [
             value for entries in self._entries for value in entries.get(entries.holder)

@@ -57,12 +57,13 @@ class Walk:
         self._cells: dict[int, _Cell] = {}
         while True:
             known = len(self._names)
-            self.holders: dict[int, tuple[Mapping[Any, Any], list[Any]]] = {}
+            self.holders: dict[int, tuple[Mapping[Any, Any], dict[Any, None]]] = {}
             self.sized: dict[int, Any] = {}
             self.lists: list[list[Any]] = []
             self.tensors: list[Tensor] = []
             self.arrays: list[np.ndarray] = []
             self._seen: dict[int, Any] = {}
+            self._classes: set[type] = set()
             self._pending = list(programs)
             self._look_up_plain(settings)
             while self._pending:
@@ -95,7 +96,9 @@ class Walk:
         elif isinstance(item, dict):
             self.sized[id(item)] = item
             self._look_up(item, list(item))
-        elif not isinstance(item, (type, ModuleType)):
+        elif isinstance(item, type):
+            self._visit_class(item)
+        elif not isinstance(item, ModuleType):
             self._visit_object(item)
 
     def _look_up(self, holder: Mapping[Any, Any], keys: list[Any]) -> None:
@@ -103,8 +106,7 @@ class Walk:
         keys = [key for key in keys if (id(holder), key) not in self._left_out]
         if not keys:
             return
-        known = self.holders.setdefault(id(holder), (holder, []))[1]
-        known += [key for key in keys if key not in known]
+        self.holders.setdefault(id(holder), (holder, {}))[1].update(dict.fromkeys(keys))
         self._pending += [holder[key] for key in keys]
 
     def _look_up_plain(self, item: Any) -> None:
@@ -146,9 +148,9 @@ class Walk:
 
     def _visit_class(self, kind: type) -> None:
         for base in kind.__mro__:
-            if _is_ours_or_of_library(base.__module__) or id(base) in self._seen:
+            if _is_ours_or_of_library(base.__module__) or base in self._classes:
                 continue
-            self._seen[id(base)] = base
+            self._classes.add(base)
             named = [name for name in vars(base) if name in self._names]
             self._look_up(vars(base), named)
             self._pending += [_function_of(vars(base)[name]) for name in named]

@@ -24,6 +24,12 @@ SETTINGS = ModuleType("settings")
 STRENGTH = 1.0
 
 
+class Config:
+    """Settings as attributes of a class."""
+
+    scale = 1.0
+
+
 def guide(*_, **__):
     loc = pyro.param("loc", lambda: torch.tensor([0.3, -0.2]))
     with pyro.plate("data", 6):
@@ -72,7 +78,7 @@ class Holder(nn.Module):
             "settings": lambda: self.settings.scale, "added": lambda: getattr(self, "later", 1.0),
             "class": lambda: type(self).in_class, "shadowed": lambda: self.in_class,
             "mask": lambda: 1.0 if self.mask is None else self.mask,
-            "module": lambda: SETTINGS.scale, "global": strength,
+            "module": lambda: SETTINGS.scale, "global": strength, "config": lambda: Config.scale,
         }[self.how]()  # fmt: skip
 
     def forward(self, x):
@@ -94,6 +100,7 @@ CHANGES = {
     "shadowed": lambda held: setattr(held, "in_class", 0.5),
     "mask": lambda held: setattr(held, "mask", torch.tensor([0.0, 1.0])),
     "module": lambda held: setattr(SETTINGS, "scale", 0.5),
+    "config": lambda held: setattr(Config, "scale", 0.5),
     "global": lambda held: globals().update(STRENGTH=0.5),
 }
 
@@ -133,13 +140,14 @@ def steps(svi, *args, count=4):
 def settings(monkeypatch):
     monkeypatch.setattr(SETTINGS, "scale", 1.0, raising=False)
     monkeypatch.setattr(Holder, "in_class", 1.0)
+    monkeypatch.setattr(Config, "scale", 1.0)
     monkeypatch.setitem(globals(), "STRENGTH", 1.0)
 
 
 @pytest.mark.parametrize("how", CHANGES)
 def test_a_value_that_changes_is_noticed(how):
     def scenario(make):
-        globals()["STRENGTH"] = Holder.in_class = SETTINGS.scale = 1.0
+        globals()["STRENGTH"] = Holder.in_class = SETTINGS.scale = Config.scale = 1.0
         held = Holder(how)
         svi = svi_of(make, held)
         before = steps(svi, X)
