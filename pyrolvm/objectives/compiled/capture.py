@@ -130,7 +130,9 @@ def capture(
         call = Call(args, kwargs)
         tensors = call.tensors(args, kwargs)
         if tensors is None:
-            raise CaptureError("an argument is a tensor that requires gradients, or of a subclass")
+            raise CaptureError(
+                "an argument is a tensor that requires gradients, is sparse, or of a subclass"
+            )
         tracer = _Tracer(model, guide, loss, call, learning, state, step_numbers(loss))
         captured = tracer.capture(tensors)
         with nudged(learning):

@@ -7,7 +7,6 @@ Where a step is not one fixed program, or the program does not agree, all steps 
 
 from __future__ import annotations
 
-import math
 import operator
 import warnings
 from collections.abc import Callable, Mapping
@@ -25,6 +24,7 @@ from pyrolvm.core.randomness import own_randomness
 from pyrolvm.objectives.compiled.backend import has_compiler
 from pyrolvm.objectives.compiled.capture import Captured, capture
 from pyrolvm.objectives.compiled.captured_step import CapturedStep
+from pyrolvm.objectives.compiled.comparison import difference_to_plain
 from pyrolvm.objectives.compiled.compiled_steps import CompiledSteps
 from pyrolvm.objectives.compiled.errors import CaptureError
 from pyrolvm.objectives.compiled.losses import StepValues, knows_later_steps, step_numbers
@@ -34,8 +34,6 @@ from pyrolvm.objectives.objective import Objective
 
 MOST_CAPTURES = 8
 """Captures after which a step counts as one that keeps changing."""
-TOLERANCE = 1e-4
-"""Largest relative difference of loss and gradients to the plain step, in single precision."""
 
 
 class CompiledSVI(SVI):  # type: ignore[misc]
@@ -242,7 +240,7 @@ class CompiledSVI(SVI):  # type: ignore[misc]
         loss = float(loss)
         values: list[Any] = [site["value"] for site in met.trace.nodes.values()]
         params = {value.unconstrained() for value in values}
-        found = _difference(captured, expected, loss)
+        found = difference_to_plain(captured, expected, loss)
         self.optim(list(params))
         pyro.infer.util.zero_grads(params)
         return loss, found
@@ -275,22 +273,6 @@ class CompiledSVI(SVI):  # type: ignore[misc]
     def _warn(self, text: str) -> None:
         if not self._quiet:
             warnings.warn(text, stacklevel=4)
-
-
-def _difference(captured: Captured, values: StepValues, loss: float) -> str | None:
-    """Say where a captured step differs from the plain one just taken; None where it does not."""
-    if not math.isfinite(loss):
-        return "the loss was not finite while it was compared"
-    if not abs(values.loss.item() - loss) <= TOLERANCE * abs(loss):
-        return f"the captured loss is {values.loss.item():.6g}, but the plain one {loss:.6g}"
-    for parameter, gradient in zip(captured.parameters, values.gradients, strict=True):
-        if not parameter.numel():
-            continue
-        plain = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
-        assert gradient is not None
-        if not (gradient - plain).abs().max() <= TOLERANCE * plain.abs().max() + 1e-8:
-            return f"the captured gradient of shape {tuple(gradient.shape)} is another one"
-    return None
 
 
 def _in_a_line(error: Exception) -> str:
