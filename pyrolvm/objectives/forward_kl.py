@@ -65,6 +65,10 @@ def forward_kl(
         simulated = poutine.trace(Unconditioned()(model)).get_trace(*args, **kwargs)
     latents = {name: site for name, site in _samples(simulated) if not _was_observed(site)}
     observed = {name: site for name, site in _samples(simulated) if _was_observed(site)}
+    if not latents:
+        raise SiteError(
+            "The forward KL scores a guide at simulated latents; this model draws none."
+        )
     _refuse_global(latents, observed)
     new_args, new_kwargs = _replaced(observed, args, kwargs)
     replayed = poutine.replay(guide, trace=_holding(latents))

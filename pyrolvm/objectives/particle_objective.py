@@ -205,6 +205,9 @@ def _scored(run: PairTrace, per_datum: bool) -> tuple[Tensor, Tensor, Tensor]:
         for site, part in zip(drawn, parts, strict=True)
         if not (site["is_observed"] or site["fn"].has_rsample)
     ]
+    if not parts:  # x has one latent code, which the guide computes
+        zeros = torch.zeros_like(_total(joint))
+        return _total(joint), zeros, zeros
     log_guide = _total(parts)
     if len(by_score) == len(parts):
         return _total(joint), log_guide, log_guide

@@ -16,6 +16,7 @@ from pyrolvm.core import FactorisationError, IncompatiblePairError, SiteError
 from pyrolvm.guides import Amortized, Exact, PerDatum, SignGuide
 from pyrolvm.models import VAE, LinearGaussian, SignPermutation
 from pyrolvm.objectives.forward_kl import forward_kl
+from pyrolvm.registry import make_guide, make_model
 
 SIZE = 20_000
 
@@ -193,3 +194,9 @@ def test_guides_of_single_data_are_refused():
     model = LinearGaussian(latent_dim=2, obs_dim=4)
     with pytest.raises(IncompatiblePairError, match="own rows"):
         forward_kl(model, PerDatum(model), torch.zeros(3, 4))
+
+
+def test_a_model_that_draws_no_latents_is_refused():
+    model = make_model("triangular-map", 3)
+    with pytest.raises(SiteError, match="this model draws none"):
+        forward_kl(model, make_guide("exact-code", model), torch.randn(5, 3))

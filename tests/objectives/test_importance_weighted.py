@@ -9,11 +9,13 @@ import pytest
 import torch
 from pyro.distributions import Bernoulli, Normal
 
+import pyrolvm as lvm
 from pyrolvm.core.errors import SettingError
 from pyrolvm.core.tracing import Holding
 from pyrolvm.objectives import IWAE, VIMCO, LeaveOneOutELBO
 from pyrolvm.objectives.iwae import log_mean_weight
 from pyrolvm.objectives.vimco import leave_one_out_bounds
+from pyrolvm.registry import make_guide, make_model
 
 
 def elbo(log_weights):
@@ -125,3 +127,15 @@ def test_the_baseline_puts_the_mean_of_the_others_in_the_place_of_a_draw():
 def test_a_single_draw_has_no_others(kind):
     with pytest.raises(SettingError, match="compared with the others"):
         kind(1)
+
+
+@pytest.mark.parametrize("kind", [IWAE, VIMCO, LeaveOneOutELBO])
+def test_the_bound_of_an_exact_code_is_the_log_density(kind):
+    """The guide draws nothing; x has one latent code, and any number of draws weighs the same."""
+    model = make_model("triangular-map", 3)
+    guide = make_guide("exact-code", model)
+    x = torch.randn(5, 3)
+    loss = kind(4)(model, guide, x)
+    exact = lvm.log_evidence(model, x, method="exact").value
+    torch.testing.assert_close(loss.double(), -exact.double().sum(), rtol=1e-5, atol=1e-5)
+    assert any(p.any() for p in torch.autograd.grad(loss, list(model.parameters())))
