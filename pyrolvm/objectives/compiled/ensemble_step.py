@@ -19,10 +19,8 @@ from torch import Tensor
 from torch.func import vmap
 from torch.fx import GraphModule
 
-from pyrolvm.core.randomness import own_randomness
 from pyrolvm.objectives.compiled.adam import AdamRule
-from pyrolvm.objectives.compiled.graph import tidy
-from pyrolvm.objectives.compiled.tracer import trace
+from pyrolvm.objectives.compiled.graph import program_of
 from pyrolvm.objectives.ensemble_members import PairTensors
 
 RULE = AdamRule()
@@ -90,11 +88,7 @@ class EnsembleStep:
 
     def graph(self, inputs: Sequence[Tensor]) -> GraphModule:
         """Return the program for inputs like these, which are not changed."""
-        copies = [tensor.clone() for tensor in inputs]
-        with own_randomness(), torch.no_grad():
-            graph = trace(self.run, copies)
-        tidy(graph)
-        return graph
+        return program_of(self.run, inputs)
 
     def run(self, *flat: Tensor) -> tuple[Tensor]:
         """Take a step; changes state in place."""

@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
 from torch.fx import GraphModule, Node
 from torch.fx.node import map_arg
 
+from pyrolvm.core.randomness import own_randomness
 from pyrolvm.objectives.compiled.errors import CaptureError
+from pyrolvm.objectives.compiled.tracer import trace
 
 aten = torch.ops.aten
 SAME_TENSOR = (aten.detach.default, aten.alias.default, aten.lift_fresh.default)
 """Operations that return what they are given, once gradients have been taken."""
 LARGEST_CONSTANT = 4096
 """Elements of a tensor that may be computed once for all steps."""
+
+
+def program_of(step: Callable[..., Sequence[Tensor]], inputs: Sequence[Tensor]) -> GraphModule:
+    """Return a step that changes its inputs in place as a tidy graph; these are not changed."""
+    copies = [tensor.clone() for tensor in inputs]
+    with own_randomness(), torch.no_grad():
+        graph = trace(step, copies)
+    tidy(graph)
+    return graph
 
 
 def tidy(graph: GraphModule) -> None:

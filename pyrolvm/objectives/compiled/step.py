@@ -13,12 +13,10 @@ import torch
 from torch import Tensor
 from torch.fx import GraphModule
 
-from pyrolvm.core.randomness import own_randomness
 from pyrolvm.objectives.compiled.adam import AdamRule, AdamTensors, adam_step
 from pyrolvm.objectives.compiled.capture import Captured
 from pyrolvm.objectives.compiled.cheaper import cheaper
-from pyrolvm.objectives.compiled.graph import tidy
-from pyrolvm.objectives.compiled.tracer import trace
+from pyrolvm.objectives.compiled.graph import program_of
 
 
 @dataclass(frozen=True)
@@ -52,11 +50,7 @@ class WholeStep:
 
     def graph(self, inputs: Sequence[Tensor]) -> GraphModule:
         """Return the program for inputs like these."""
-        copies = [tensor.clone() for tensor in inputs]
-        with own_randomness(), torch.no_grad():
-            graph = trace(self._run, copies)
-        tidy(graph)
-        return graph
+        return program_of(self._run, inputs)
 
     def _run(self, *flat: Tensor) -> tuple[Tensor]:
         captured = self.captured
